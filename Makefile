@@ -1,0 +1,54 @@
+# `make demo` and `make test` set up what they need in .venv and reuse it; nothing else is required than Python and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types bench wheel clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Create .venv from the pinned set (PYTHON=python3.12 chooses the interpreter)
+
+# The stamp is written last: an install that was interrupted is taken up again.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "adiabatic_ray needs Python 3.11 or later; got '$$($(PYTHON) --version 2>&1)' from '$(PYTHON)'." >&2; \
+	  echo "Name another interpreter, for example: make setup PYTHON=python3.12" >&2; exit 1; }
+	@echo "Installing the pinned packages into $(VENV): about 3 minutes the first time ..."
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,bench,dev]"
+	@touch $@
+	@echo "Installed. Later runs reuse $(VENV)."
+
+demo: $(STAMP) ## Sweep the learning rate of a real encoder on this machine, about 6 minutes
+	@$(BIN)/python -m jobs.run_sweep demo --out results/demo
+
+# Tests on real corpora run when ADIABATIC_DATA names their folder, or when it lies beside the checkout.
+REAL_DATA = if [ -z "$$ADIABATIC_DATA" ] && [ -d ../shared/data ]; then \
+	  ADIABATIC_DATA=$$(cd ../shared/data && pwd); export ADIABATIC_DATA; fi
+
+test: $(STAMP) ## Run the tests
+	@$(REAL_DATA); $(BIN)/python -m pytest
+
+lint: $(STAMP) ## Check style and format
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: $(STAMP) ## Check types
+	@$(BIN)/mypy
+
+bench: $(STAMP) ## Run every benchmark
+	@$(REAL_DATA); set -e; for file in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py); done
+
+# setuptools puts whatever an old build left in build/ into the new wheel.
+wheel: $(STAMP) ## Build the wheel into dist/, and put constraints.txt beside it (cluster.yaml wants both)
+	@rm -rf build dist
+	@$(BIN)/python -m build --wheel
+	@cp constraints.txt dist/
+
+clean: ## Remove everything that make creates, results excepted
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,171 @@
+"""Ray's share of the work: tasks that encode the passage bank, and the pool of actors that scores towers.
+
+Both only place plain functions (`encode`, `score_shard`) on the cluster. Backbone, token ids and banks are put into the
+object store once and read in place by every process of a node; a trial sends only the tensors that it changed.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.util import ActorPool
+
+from adiabatic_ray import bank
+from adiabatic_ray.backbones import Backbone, TokenizedTexts, Tower
+from adiabatic_ray.encode import encode
+from adiabatic_ray.evaluate import Counts, Prepared, merge, score_shard
+from adiabatic_ray.spec import ClusterSpec
+from adiabatic_ray.towers import tuned_tower
+
+Shard = tuple[int, int]
+
+
+def device_for(num_gpus: float) -> str:
+    """Where torch works in a process that was given this share of GPUs."""
+    return "cuda" if num_gpus else "cpu"
+
+
+def use_threads(num_cpus: float) -> None:
+    """Let torch use as many threads as the process was given CPUs, at least one."""
+    torch.set_num_threads(max(1, int(num_cpus)))
+
+
+@ray.remote(max_retries=3)
+def _encode_shard(backbone: Backbone, texts: TokenizedTexts, budget: int, threads: float, device: str) -> np.ndarray:
+    use_threads(threads)
+    return encode(backbone.build_tower(device=device), texts, budget)
+
+
+def ensure_bank(
+    root: Path,
+    key: bank.BankKey,
+    texts: list[str],
+    backbone: Backbone,
+    backbone_ref: Any,
+    cluster: ClusterSpec,
+    progress: Callable[[int, int], None],
+) -> np.ndarray:
+    """The bank of a passage list: opened when it is there, else encoded by sharded Ray tasks.
+
+    Args:
+        root: folder of all banks; only this process writes to it.
+        key: what decides the bank's bytes.
+        texts: the passages.
+        backbone: for its tokenizer.
+        backbone_ref: the same in the object store.
+        cluster: CPUs and GPUs of one task are those of a trial.
+        progress: called with (texts encoded so far, texts in all).
+
+    Raises:
+        ValueError: the bank's folder holds something else, or embeddings are not finite.
+    """
+    opened = bank.open_bank(root, key)
+    if opened is not None:
+        return opened
+    ranges = key.shards()
+    finished = bank.finished_shards(root, key)
+    num_done = sum(stop - start for number, (start, stop) in enumerate(ranges) if number in finished)
+    progress(num_done, key.num_texts)
+    remote = _encode_shard.options(num_cpus=cluster.trial_cpus, num_gpus=cluster.trial_gpus)
+    pending = {}
+    for number, (start, stop) in enumerate(ranges):
+        if number not in finished:
+            tokens = backbone.tokenize(texts[start:stop], key.prefix)
+            device = device_for(cluster.trial_gpus)
+            pending[remote.remote(backbone_ref, tokens, key.token_budget, cluster.trial_cpus, device)] = number
+    while pending:
+        (ready,), _ = ray.wait(list(pending), num_returns=1)
+        number = pending.pop(ready)
+        bank.store_shard(root, key, number, ray.get(ready))
+        start, stop = ranges[number]
+        num_done += stop - start
+        progress(num_done, key.num_texts)
+    return bank.assemble(root, key)
+
+
+@ray.remote(max_restarts=-1, max_task_retries=3)
+class Evaluator:
+    """Scores shards; keeps the last tower, since a tower's shards come one after another."""
+
+    def __init__(self, num_threads: int, device: str) -> None:
+        use_threads(num_threads)
+        self._device = device
+        self._tower: tuple[str, Tower] | None = None
+
+    def ready(self) -> bool:
+        """Answers once the actor is placed and its libraries are loaded."""
+        return True
+
+    def score(
+        self,
+        tower_id: str,
+        backbone: Backbone,
+        changed: Mapping[str, np.ndarray],
+        prepared: Prepared,
+        shard: Shard,
+        token_budget: int,
+    ) -> Counts:
+        """Counts of one shard for the tower with these changed tensors; see `evaluate.score_shard`."""
+        if self._tower is None or self._tower[0] != tower_id:
+            self._tower = (tower_id, tuned_tower(backbone, changed, self._device))
+        return score_shard(self._tower[1], prepared, shard, token_budget)
+
+
+@dataclass(frozen=True)
+class SharedSets:
+    """Evaluation sets of a group in the object store, with their shards."""
+
+    backbone_ref: Any
+    prepared_refs: tuple[Any, ...]
+    shards: tuple[tuple[Shard, ...], ...]
+    token_budget: int
+
+    @staticmethod
+    def put(backbone_ref: Any, prepared: tuple[Prepared, ...], token_budget: int) -> SharedSets:
+        """Put each set once."""
+        refs = tuple(ray.put(one) for one in prepared)
+        return SharedSets(backbone_ref, refs, tuple(tuple(one.shards) for one in prepared), token_budget)
+
+
+@dataclass(frozen=True)
+class EvaluationPool:
+    """Handles of the evaluators; trials receive it and share it."""
+
+    actors: tuple[Any, ...]
+
+    @staticmethod
+    def place(cluster: ClusterSpec) -> EvaluationPool:
+        """Start the actors and wait until each one is placed: before any trial can take the last CPU."""
+        options = Evaluator.options(num_cpus=cluster.evaluator_cpus, num_gpus=cluster.evaluator_gpus)  # type: ignore[attr-defined]
+        device = device_for(cluster.evaluator_gpus)
+        actors = tuple(options.remote(cluster.evaluator_threads, device) for _ in range(cluster.evaluators))
+        ray.get([actor.ready.remote() for actor in actors])
+        return EvaluationPool(actors)
+
+    def score(self, changed: Mapping[str, np.ndarray], sets: SharedSets) -> list[Counts]:
+        """Counts of every set, shards spread over the actors as they become free, merged in the order of shards."""
+        tower_id, changed_ref = uuid.uuid4().hex, ray.put(dict(changed))
+        work = [(place, shard) for place, shards in enumerate(sets.shards) for shard in shards]
+        free = ActorPool(list(self.actors))
+        parts = free.map(
+            lambda actor, item: actor.score.remote(
+                tower_id, sets.backbone_ref, changed_ref, sets.prepared_refs[item[0]], item[1], sets.token_budget
+            ),
+            work,
+        )
+        by_set: list[list[Counts]] = [[] for _ in sets.shards]
+        for (place, _), part in zip(work, parts, strict=True):
+            by_set[place].append(part)
+        return [merge(one) for one in by_set]
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self.actors:
+            ray.kill(actor)

@@ -1,0 +1,420 @@
+"""A pretrained encoder with its conventions, and the towers that are built from it.
+
+A `Backbone` is plain data: numpy arrays, a configuration and a tokenizer as text. It pickles with its arrays out of
+band, so Ray's object store holds the weights once per node and every worker reads them in place. `build_tower` makes a
+torch module whose frozen parameters are views of those arrays: the word embeddings, most of a multilingual encoder, are
+never copied per trial. Weights are float32 whatever a checkpoint stores; a checkpoint of 16 bits is refused unless the
+specification accepts it, because steps of 5e-8 would start from rounded weights.
+
+A hub id is first brought into the local cache, so that hub and folder are loaded by the same code.
+
+Legend: B texts of a batch, T tokens of its longest text, D embedding size.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import json
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING as TEXT_ENCODERS
+from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from adiabatic_ray import packaged_e5
+from adiabatic_ray.spec import BackboneSpec
+
+CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
+WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+_SAVE_AGAIN = "save it again with save_pretrained of transformers 5 (model and fast tokenizer)"
+_TOKENIZE_AT_ONCE = 4096
+"""Texts in one call of the tokenizer: bounds the memory of its verbose results."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedTexts:
+    """Token ids of many texts in one flat array, special tokens included: cheap to ship through an object store."""
+
+    ids: np.ndarray
+    """int32 [total tokens]."""
+    offsets: np.ndarray
+    """int64 [num_texts + 1]; text n is `ids[offsets[n] : offsets[n + 1]]`."""
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.offsets) - 1
+
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text, int64 [num_texts]."""
+        return np.diff(self.offsets)
+
+    def select(self, rows: np.ndarray) -> TokenizedTexts:
+        """Texts at some rows (integers), in the order of `rows`."""
+        lengths = self.lengths()[rows]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return TokenizedTexts(self.ids[places], offsets)
+
+
+class Tower(nn.Module):
+    """An encoder with its pooling; `model` is the transformers encoder."""
+
+    def __init__(self, model: PreTrainedModel, pooling: str) -> None:
+        """Wrap an encoder; pooling is `mean` over the tokens that the mask shows, or `cls`, the first token."""
+        super().__init__()
+        self.model = model
+        self.pooling = pooling
+
+    def forward(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        """Embeddings [B, D], pooled and not normalised, in the type of the parameters.
+
+        Args:
+            ids_BT: token ids, int64; what they are where the mask is 0 does not matter.
+            mask_BT: 1 on tokens, 0 on padding, int64; texts begin at the left.
+        """
+        hidden_BTD: torch.Tensor = self.model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
+        if self.pooling == "cls":
+            return hidden_BTD[:, 0]
+        shown_BT1 = mask_BT[..., None].to(hidden_BTD.dtype)
+        return (hidden_BTD * shown_BT1).sum(dim=1) / shown_BT1.sum(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A pretrained encoder as data; see the file head."""
+
+    spec: BackboneSpec
+    config: dict[str, Any]
+    """Arguments of the transformers configuration, `model_type` included."""
+    weights: dict[str, np.ndarray]
+    """float32, read-only, by name and in the order of `named_parameters()`; tied tensors once."""
+    tokenizer_json: str
+    weights_digest: str
+    """`digest_of_weights` of `weights`."""
+    buffers: dict[str, np.ndarray]
+    """The encoder's constant tensors (positions and the like), by name in `named_buffers()`."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore from a pickle; arrays that travelled inside it would come back writable."""
+        self.__dict__.update(state)
+        _protect(self.weights)
+
+    @property
+    def num_blocks(self) -> int:
+        """Transformer blocks of the encoder."""
+        return int(_transformers_config(self.config).num_hidden_layers)
+
+    def tokenize(self, texts: Sequence[str], prefix: str) -> TokenizedTexts:
+        """Token ids of texts, each with a prefix before it, cut to the specification's `max_length` tokens.
+
+        Raises:
+            ValueError: a text that is empty or is no string; the message names its row.
+        """
+        for row, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(
+                    f"texts must be strings that are not empty, got {text!r} in row {row}; remove that row"
+                )
+        tokenizer = _tokenizer(self.tokenizer_json, self.spec.max_length)
+        ids: list[np.ndarray] = [np.empty(0, dtype=np.int32)]
+        for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
+            batch = [prefix + text for text in texts[start : start + _TOKENIZE_AT_ONCE]]
+            ids += [np.asarray(encoding.ids, dtype=np.int32) for encoding in tokenizer.encode_batch_fast(batch)]
+        offsets = np.cumsum([len(one) for one in ids], dtype=np.int64)
+        return TokenizedTexts(np.concatenate(ids), offsets)
+
+    def build_tower(self, trainable: Collection[str] = (), device: torch.device | str = "cpu") -> Tower:
+        """A tower in evaluation mode (dropout off).
+
+        Args:
+            trainable: names of the parameters to train: copies, with `requires_grad`. All others are frozen; on the CPU
+                they share memory with `weights`. That memory is read-only (a write ends the process): never assign
+                into a frozen parameter, replace its `data` instead.
+            device: where the parameters go; other devices than the CPU get copies of all of them.
+
+        Raises:
+            ValueError: a name in `trainable` that the encoder lacks.
+        """
+        unknown = sorted(set(trainable) - self.weights.keys())
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], self.weights, n=3)
+            raise ValueError(
+                f"trainable names must be parameters of {self.spec.name}, got {unknown[:5]}; "
+                f"near misses of the first: {near}"
+            )
+        model = _empty_model(self.config)
+        parameters = {}
+        for name, value in self.weights.items():
+            tensor = torch.tensor(value) if name in trainable else _view(value)
+            parameters[name] = nn.Parameter(tensor.to(device), requires_grad=name in trainable)
+        _fill(model, parameters, {name: torch.tensor(value, device=device) for name, value in self.buffers.items()})
+        return Tower(model, self.spec.pooling).eval()
+
+
+def load_backbone(spec: BackboneSpec) -> Backbone:
+    """Load what a specification names.
+
+    Args:
+        spec: `source` says where: `hub` (downloaded into the hub's cache, or taken from it offline), `folder` (a
+            transformers or sentence-transformers folder; the revision is not looked at), `package` (see `packaged_e5`).
+            Code from a repository is never run.
+
+    Raises:
+        ValueError: it cannot be found or reached, a file or tensor is missing, weights are stored in 16 bits and that
+            is not accepted, `max_length` is beyond the position table, or the digest is another than the given one.
+    """
+    if spec.source == "package":
+        return _from_package(spec)
+    folder = Path(spec.name) if spec.source == "folder" else _download(spec)
+    return _from_folder(spec, folder)
+
+
+def digest_of_weights(weights: Mapping[str, np.ndarray]) -> str:
+    """SHA-256, in hex, over name, shape, type and bytes of every tensor, sorted by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {list(value.shape)} {value.dtype.str}\n".encode())
+        digest.update(np.ascontiguousarray(value).data)
+    return digest.hexdigest()
+
+
+def _from_package(spec: BackboneSpec) -> Backbone:
+    if spec.name != packaged_e5.PACKAGE:
+        raise ValueError(
+            f"a packaged backbone must be {packaged_e5.PACKAGE!r}, got {spec.name!r}; "
+            "use source 'hub' or 'folder' for other encoders"
+        )
+    encoder = packaged_e5.load_packaged_e5(spec.revision)
+    config = _config_dict(_transformers_config(encoder.config))
+    return _checked(spec, config, encoder.weights, encoder.buffers, Tokenizer.from_str(encoder.tokenizer_json))
+
+
+def _from_folder(spec: BackboneSpec, folder: Path) -> Backbone:
+    _check_stored_types(spec, _weight_files(spec, folder))
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model_class, arguments = _model_class(config)
+        loaded: Any  # transformers' types do not know that it gives a pair here
+        with _quiet_transformers():
+            loaded = model_class.from_pretrained(
+                folder, config=config, use_safetensors=True, output_loading_info=True, **arguments
+            )
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    except Exception as error:  # transformers and tokenizers raise bare Exceptions for malformed files
+        raise ValueError(
+            f"a backbone must be a checkpoint that transformers loads, got {error} for {spec.name}; {_SAVE_AGAIN}"
+        ) from error
+    model, report = loaded
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"a checkpoint must hold every tensor of its encoder, got {spec.name} without {missing[:5]} "
+            f"({len(missing)} missing); {_SAVE_AGAIN}"
+        )
+    weights = {name: parameter.detach().numpy().copy() for name, parameter in model.named_parameters()}
+    buffers = {name: buffer.numpy().copy() for name, buffer in model.named_buffers(remove_duplicate=False)}
+    return _checked(spec, _config_dict(config), weights, buffers, tokenizer)
+
+
+def _download(spec: BackboneSpec) -> Path:
+    """Folder of the hub's cache that holds the needed files; a pinned revision that is there needs no network."""
+    try:
+        folder = Path(hf_hub_download(spec.name, CONFIG_FILE, revision=spec.revision)).parent
+        commit = folder.name  # the other files must be of the same commit, even when a branch moves meanwhile
+        hf_hub_download(spec.name, TOKENIZER_FILE, revision=commit)
+        try:
+            hf_hub_download(spec.name, WEIGHTS_FILE, revision=commit)
+        except EntryNotFoundError:
+            index = Path(hf_hub_download(spec.name, INDEX_FILE, revision=commit))
+            for file in _shard_names(index):
+                hf_hub_download(spec.name, file, revision=commit)
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        raise ValueError(
+            f"a hub backbone needs {CONFIG_FILE}, {TOKENIZER_FILE} and {WEIGHTS_FILE} from the hub or its cache, got "
+            f"{type(error).__name__} for {spec.name} at revision {spec.revision}: {error}; check name, revision and "
+            "network, or set source 'folder' and name to a local copy"
+        ) from error
+    return folder
+
+
+def _weight_files(spec: BackboneSpec, folder: Path) -> list[Path]:
+    """Files that hold the tensors, when everything that is needed is there."""
+    index = folder / INDEX_FILE
+    weights = _shard_names(index) if index.is_file() else [WEIGHTS_FILE]
+    absent = [file for file in (CONFIG_FILE, TOKENIZER_FILE, *weights) if not (folder / file).is_file()]
+    if absent:
+        raise ValueError(
+            f"a backbone folder must hold {CONFIG_FILE}, {TOKENIZER_FILE} and {WEIGHTS_FILE}, got {spec.name} without "
+            f"{', '.join(absent[:3])}; correct the path, or {_SAVE_AGAIN}"
+        )
+    return [folder / file for file in weights]
+
+
+def _shard_names(index: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{INDEX_FILE} must map tensors to files, got {error!r}; {_SAVE_AGAIN}") from error
+
+
+def _check_stored_types(spec: BackboneSpec, files: Sequence[Path]) -> None:
+    """Refuse tensors of 16 bits or fewer by what the files store, whatever config.json says."""
+    narrow: dict[str, str] = {}
+    for path in files:
+        try:
+            with safe_open(path, framework="numpy") as stored:
+                types = {name: stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path.name} must be a whole safetensors file, got {error}; fetch it again") from error
+        narrow |= {name: kind for name, kind in types.items() if kind.startswith(("F16", "BF16", "F8", "F6", "F4"))}
+    if narrow and not spec.accept_half_precision:
+        got = ", ".join(sorted(set(narrow.values())))
+        raise ValueError(
+            f"a checkpoint must store float32 or better, got {got} in {len(narrow)} tensors of {spec.name}, e.g. "
+            f"{min(narrow)}; use a float32 checkpoint, or set accept_half_precision to true"
+        )
+
+
+def _checked(
+    spec: BackboneSpec,
+    config: dict[str, Any],
+    weights: dict[str, np.ndarray],
+    buffers: dict[str, np.ndarray],
+    tokenizer: Tokenizer,
+) -> Backbone:
+    """The backbone, when weights, tokenizer and specification fit the configuration and each other."""
+    model = _empty_model(config)
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    assert shapes == {name: value.shape for name, value in weights.items()}, (
+        "weights are not those of the configuration"
+    )
+    limit = _position_limit(model)
+    if limit is not None and spec.max_length > limit:
+        raise ValueError(
+            f"max_length must be within the position table of {spec.name} ({limit} tokens), got {spec.max_length}; "
+            f"set max_length to {limit} or less"
+        )
+    num_rows = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if largest >= num_rows:
+        raise ValueError(
+            f"token ids must be below the {num_rows} rows of the word embeddings, got {largest} in the tokenizer of "
+            f"{spec.name}; put the encoder's own {TOKENIZER_FILE} there"
+        )
+    _protect(weights)
+    digest = digest_of_weights(weights)
+    if spec.weights_digest not in (None, digest):
+        raise ValueError(
+            f"the weights of {spec.name} must have the digest {spec.weights_digest}, got {digest}; restore the "
+            "checkpoint, or remove weights_digest to ask a new question"
+        )
+    ordered = {name: weights[name] for name in shapes}
+    return Backbone(spec, config, ordered, tokenizer.to_str(), digest, buffers)
+
+
+def _transformers_config(config: Mapping[str, Any]) -> PreTrainedConfig:
+    arguments = dict(config)
+    loaded: PreTrainedConfig = AutoConfig.for_model(arguments.pop("model_type"), **arguments)
+    return loaded
+
+
+def _config_dict(config: PreTrainedConfig) -> dict[str, Any]:
+    """Arguments that give the same configuration again, without the path and version that it was loaded with."""
+    left_out = ("_name_or_path", "transformers_version", "architectures", "dtype")
+    return {key: value for key, value in config.to_dict().items() if key not in left_out}
+
+
+def _model_class(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], dict[str, Any]]:
+    """Class of the encoder without head, and the arguments that its two constructors share."""
+    mappings: tuple[Any, Any] = (TEXT_ENCODERS, MODEL_MAPPING)  # the first has T5's encoder, the second T5 as a whole
+    model_class = mappings[0].get(type(config), None) or mappings[1].get(type(config), None)
+    if model_class is None or (config.is_encoder_decoder and type(config) not in TEXT_ENCODERS):
+        raise ValueError(f"model type {config.model_type!r}, for which transformers has no encoder class")
+    arguments: dict[str, Any] = {
+        "dtype": torch.float32,
+        "attn_implementation": "sdpa" if model_class._supports_sdpa else "eager",
+    }
+    if "add_pooling_layer" in inspect.signature(model_class).parameters:
+        arguments["add_pooling_layer"] = False
+    return model_class, arguments
+
+
+def _empty_model(config: Mapping[str, Any]) -> PreTrainedModel:
+    """The encoder without memory behind its tensors; the random generator is not touched."""
+    loaded = _transformers_config(config)
+    model_class, arguments = _model_class(loaded)
+    with torch.device("meta"):
+        model: PreTrainedModel = model_class._from_config(loaded, **arguments)  # type: ignore[no-untyped-call]
+    return model
+
+
+def _fill(model: nn.Module, parameters: Mapping[str, nn.Parameter], buffers: Mapping[str, torch.Tensor]) -> None:
+    """Put tensors in the place of a model's empty ones; tied places get the same tensor."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for prefix, module in model.named_modules():
+        for key, empty in list(module.named_parameters(recurse=False, remove_duplicate=False)):
+            setattr(module, key, parameters[names[id(empty)]])
+        for key, _ in list(module.named_buffers(recurse=False, remove_duplicate=False)):
+            setattr(module, key, buffers[f"{prefix}.{key}" if prefix else key])
+
+
+def _protect(weights: Mapping[str, np.ndarray]) -> None:
+    for value in weights.values():
+        value.flags.writeable = False
+
+
+def _view(value: np.ndarray) -> torch.Tensor:
+    """Tensor on an array's memory. Torch warns that it is read-only: a frozen parameter is never written."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(value)
+
+
+def _position_limit(model: nn.Module) -> int | None:
+    """Tokens for which the encoder has position embeddings; None where positions are relative.
+
+    RoBERTa's positions begin after the padding id, so XLM-R's table of 514 rows is for 512 tokens.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            before_first = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - before_first
+    return None
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(tokenizer_json: str, max_length: int) -> Tokenizer:
+    """Tokenizer that cuts and does not pad; kept, because reading a vocabulary of 250,000 takes 2 s."""
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    tokenizer.enable_truncation(max_length)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence the table of unused tensors and the progress bar; missing tensors are checked by the caller."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,30 @@
+"""Ray Tune's callbacks, translated for a `Listener`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import tune as ray_tune
+
+from adiabatic_ray.events import EpochEvent, Listener
+from adiabatic_ray.results import TrialStatus
+
+
+class Announcer(ray_tune.Callback):  # type: ignore[misc]
+    """Passes trial starts, epochs and ends on. FAILED trials are announced by the orchestrator, after their retries."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial was given its resources, for the first time or after a fault."""
+        self._listener.trial_started(trial.config["trial_id"])
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        """An epoch's report, or the last word of a trial: its status."""
+        trial_id = trial.config["trial_id"]
+        if "status" in result:
+            self._listener.trial_finished(trial_id, TrialStatus(result["status"]))
+            return
+        fields = EpochEvent.__dataclass_fields__.keys() - {"trial_id"}
+        self._listener.epoch_finished(EpochEvent(trial_id, **{name: result[name] for name in fields}))

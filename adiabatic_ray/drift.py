@@ -1,0 +1,51 @@
+"""What moved in a tuned tower, and what could move at all: step resolution, per tensor.
+
+A float32 number in [2^k, 2^(k+1)) is spaced 2^(k-23) from its neighbour; a step below half of that is lost. At the
+rates of the adiabatic regime this decides which weights train (see docs and `spec.TuningSpec`). numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def movable_frac(weights: np.ndarray, learning_rate: float) -> float:
+    """Share of float32 weights that a step of the size of the learning rate, up or down, changes.
+
+    An AdamW step is at most about the rate and mostly smaller, so this is an upper bound of what trains.
+    """
+    step = np.float32(learning_rate)
+    return float(np.mean((weights + step != weights) | (weights - step != weights)))
+
+
+def drift_rows(
+    trial_id: str, untuned: Mapping[str, np.ndarray], tuned: Mapping[str, np.ndarray], learning_rate: float
+) -> list[dict[str, Any]]:
+    """Rows of the `drift` table, one per tensor of `tuned`, in its order.
+
+    Args:
+        trial_id: the trial.
+        untuned: float32 tensors of the backbone, by name.
+        tuned: the trainable tensors after tuning, by name.
+        learning_rate: the trial's rate.
+    """
+    rows = []
+    for name, after in tuned.items():
+        before = untuned[name]
+        change = after.astype(np.float64) - before.astype(np.float64)
+        rows.append(
+            {
+                "trial_id": trial_id,
+                "tensor": name,
+                "num_weights": before.size,
+                "movable_frac": movable_frac(before, learning_rate),
+                "moved_frac": float(np.mean(after != before)),
+                "max_change": float(np.abs(change).max()),
+                "l2_change": float(np.linalg.norm(change)),
+                "l2_untuned": float(np.linalg.norm(before.astype(np.float64))),
+            }
+        )
+    return rows

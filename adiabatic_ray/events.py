@@ -1,0 +1,43 @@
+"""What a running sweep tells whoever listens: the terminal, a log file, MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from adiabatic_ray.results import TrialStatus
+
+
+@dataclass(frozen=True)
+class EpochEvent:
+    """A trial finished an epoch."""
+
+    trial_id: str
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_errors: int
+    elapsed_s: float
+    finished_at_ms: int
+
+
+class Listener(Protocol):
+    """Hears of everything in the driver's process, in order; none of these may raise."""
+
+    def stage(self, text: str) -> None:
+        """A step of the preparation begins."""
+
+    def counted(self, what: str, done: int, total: int) -> None:
+        """So much of a counted step (e.g. texts of a bank) is done."""
+
+    def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
+        """The first trial is about to be scheduled."""
+
+    def trial_started(self, trial_id: str) -> None:
+        """A trial was given its resources."""
+
+    def epoch_finished(self, event: EpochEvent) -> None:
+        """A trial finished an epoch."""
+
+    def trial_finished(self, trial_id: str, status: TrialStatus) -> None:
+        """A trial ended; its tables are on disk unless it FAILED."""

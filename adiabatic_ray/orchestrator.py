@@ -1,0 +1,288 @@
+"""Runs a sweep: pin, build the banks, place the evaluation pool, let Ray Tune schedule the trials that are missing.
+
+Ray is a shell around `trial.run_trial`. The order of the steps is what keeps a cluster from locking up: banks are built
+by tasks that end, then the evaluation pool is placed, and only then do trials take what is left. A trial that is
+finished on disk is never run again, so running the same command again resumes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray import tune as ray_tune
+
+from adiabatic_ray import evaluate, provenance, results
+from adiabatic_ray.actors import EvaluationPool, SharedSets, device_for, ensure_bank, use_threads
+from adiabatic_ray.callbacks import Announcer
+from adiabatic_ray.evaluate import Counts
+from adiabatic_ray.events import Listener
+from adiabatic_ray.prepare import Inputs, Loader, prepare
+from adiabatic_ray.results import ResultsError, TrialStatus
+from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec
+from adiabatic_ray.trial import TrialContext, run_trial, trainable_names
+from adiabatic_ray.tune import EpochReport
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """How a run of a sweep ended, counted in trials."""
+
+    num_trials: int
+    num_finished_before: int
+    statuses: Mapping[str, TrialStatus]
+    """Trials of this run: id -> terminal state."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What trials with the same backbone, source and evaluation sets share, as references into the object store."""
+
+    backbone_ref: Any
+    tuning_ref: Any
+    sets: SharedSets
+    untuned_id: str
+    untuned_ref: Any
+
+
+def pin_trials(spec: SweepSpec, loader: Loader) -> list[TrialSpec]:
+    """The sweep's trials with digests filled in, checked as far as that is possible without running them.
+
+    Raises:
+        ValueError: data or weights that cannot be loaded, a freeze plan that matches nothing or leaves nothing to train,
+            fewer samples than one batch, no validation samples.
+    """
+    trials = [loader.pin(trial) for trial in spec.expand()]
+    for trial in trials:
+        inputs = loader.load(trial)
+        if not trainable_names(inputs.backbone, trial.tuning.freeze)[0]:
+            raise ValueError(f"a trial must train something, got {trial.tuning.freeze!r}, which freezes every tensor")
+        if len(inputs.tuning.queries) < trial.tuning.batch_size:
+            raise ValueError(
+                f"{trial.source.name}: tuning needs at least one batch of {trial.tuning.batch_size} samples, got "
+                f"{len(inputs.tuning.queries)}; lower tuning.batch_size or raise num_tune"
+            )
+        if not inputs.validation.queries:
+            raise ValueError(f"{trial.source.name}: tuning needs validation samples, got none; set num_validation")
+    return trials
+
+
+def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> SweepOutcome:
+    """Run every trial of a sweep that is not finished yet.
+
+    Ray must be initialised: locally, or connected to a cluster.
+
+    Args:
+        spec: the sweep.
+        out: results folder, shared by all nodes.
+        banks: folder of passage banks, read and written by this process only.
+        listener: hears of progress.
+
+    Raises:
+        ValueError: anything the user must mend; nothing was started then, or what was done is kept.
+        OSError: the results folder cannot be written.
+    """
+    listener.stage("reading backbone and texts")
+    loader = Loader()
+    trials = {trial.trial_id: trial for trial in pin_trials(spec, loader)}
+    _record_sweep(spec, out, list(trials))
+    done = results.finished_trials(out)
+    pending = {trial_id: trial for trial_id, trial in trials.items() if trial_id not in done}
+    num_before = len(trials) - len(pending)
+    if not pending:
+        return SweepOutcome(len(trials), num_before, {})
+    _check_resources(spec.cluster)
+    recorded = provenance.collect()
+    groups, group_of, pool = {}, {}, None
+    try:
+        inputs_of: dict[str, Inputs] = {}
+        for trial_id, trial in pending.items():
+            group_of[trial_id] = key = _group_key(trial)
+            inputs_of.setdefault(key, loader.load(trial))
+        ready = {key: _share(inputs, banks, spec.cluster, listener) for key, inputs in inputs_of.items()}
+        listener.stage("placing the evaluation pool")
+        pool = EvaluationPool.place(spec.cluster)
+        for key, (backbone_ref, tuning_ref, sets) in ready.items():
+            listener.stage("scoring the untuned backbone")
+            untuned_id, untuned = _untuned(out, key, pool, sets)
+            groups[key] = _Group(backbone_ref, tuning_ref, sets, untuned_id, ray.put(untuned))
+        listener.sweep_started(len(trials), num_before)
+        statuses = _schedule(spec, out, pending, group_of, groups, pool, recorded, listener)
+    finally:
+        if pool is not None:
+            pool.close()
+    return SweepOutcome(len(trials), num_before, statuses)
+
+
+def _share(inputs: Inputs, banks: Path, cluster: ClusterSpec, listener: Listener) -> tuple[Any, Any, SharedSets]:
+    """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks."""
+    listener.stage("passage bank")
+    backbone_ref = ray.put(inputs.backbone)
+    opened = []
+    for texts in inputs.bank_texts():
+        key = inputs.bank_key(texts)
+        bank_PD = ensure_bank(
+            banks,
+            key,
+            texts,
+            inputs.backbone,
+            backbone_ref,
+            cluster,
+            lambda done, total: listener.counted("passages", done, total),
+        )
+        opened.append(np.asarray(bank_PD))
+    kit = prepare(inputs, opened)
+    sets = SharedSets.put(backbone_ref, kit.evaluation, inputs.token_budget)
+    return backbone_ref, ray.put((kit.tuning, kit.validation)), sets
+
+
+def _untuned(out: Path, group_key: str, pool: EvaluationPool, sets: SharedSets) -> tuple[str, list[Counts]]:
+    """Counts of the untuned backbone: from disk when they are there, else scored now."""
+    untuned_id = f"untuned-{group_key}"
+    if not results.table_path(out, "untuned", untuned_id).is_file():
+        rows = evaluate.untuned_rows(untuned_id, pool.score({}, sets))
+        results.write_table(out, "untuned", untuned_id, rows)
+    stored = results.read_table(out, "untuned", [untuned_id]).to_pylist()
+    return untuned_id, evaluate.counts_from_rows(stored)
+
+
+def _schedule(
+    spec: SweepSpec,
+    out: Path,
+    pending: Mapping[str, TrialSpec],
+    group_of: Mapping[str, str],
+    groups: Mapping[str, _Group],
+    pool: EvaluationPool,
+    recorded: Mapping[str, Any],
+    listener: Listener,
+) -> dict[str, TrialStatus]:
+    """One Tune trial for each pending trial; those that fail for good are recorded as JSON."""
+    cluster = spec.cluster
+    trainable = ray_tune.with_parameters(
+        _run_on_ray,
+        trials={trial_id: trial.model_dump_json() for trial_id, trial in pending.items()},
+        group_of=dict(group_of),
+        groups=dict(groups),
+        pool=pool,
+        common=(spec.name, str(out.resolve()), dict(recorded), cluster.trial_cpus, device_for(cluster.trial_gpus)),
+    )
+    tuner = ray_tune.Tuner(
+        ray_tune.with_resources(trainable, {"cpu": cluster.trial_cpus, "gpu": cluster.trial_gpus}),
+        param_space={"trial_id": ray_tune.grid_search(list(pending))},
+        tune_config=ray_tune.TuneConfig(
+            max_concurrent_trials=cluster.max_concurrent_trials,
+            trial_name_creator=_name_of,
+            trial_dirname_creator=_name_of,
+            reuse_actors=True,
+        ),
+        run_config=ray_tune.RunConfig(
+            name="tune",
+            storage_path=str(out.resolve() / "ray"),
+            failure_config=ray_tune.FailureConfig(max_failures=cluster.max_failures),
+            callbacks=[Announcer(listener)],
+            verbose=0,
+        ),
+    )
+    grid = tuner.fit()
+    statuses: dict[str, TrialStatus] = {}
+    finished = results.finished_trials(out)
+    for result in grid:
+        trial_id = (result.config or {})["trial_id"]
+        if trial_id in finished:
+            statuses[trial_id] = finished[trial_id]
+        elif result.error is not None:
+            statuses[trial_id] = TrialStatus.FAILED
+            report = {"trial_id": trial_id, "status": "FAILED", "error": str(result.error), "provenance": dict(recorded)}
+            results.write_json(out / "failures" / f"{trial_id}.json", report)
+            listener.trial_finished(trial_id, TrialStatus.FAILED)
+    return statuses
+
+
+def _run_on_ray(
+    config: dict[str, Any],
+    *,
+    trials: Mapping[str, str],
+    group_of: Mapping[str, str],
+    groups: Mapping[str, _Group],
+    pool: EvaluationPool,
+    common: tuple[str, str, dict[str, Any], float, str],
+) -> None:
+    """The Tune trainable: fetches what the group shares and delegates to `run_trial`."""
+    trial_id = config["trial_id"]
+    sweep, out, recorded, num_cpus, device = common
+    use_threads(num_cpus)
+    group = groups[group_of[trial_id]]
+    backbone, (triplets, validation), untuned = ray.get([group.backbone_ref, group.tuning_ref, group.untuned_ref])
+    context = TrialContext(sweep, Path(out), group.untuned_id, untuned, recorded)
+
+    def report(epoch: EpochReport) -> None:
+        ray_tune.report(asdict(epoch))
+
+    status = run_trial(
+        TrialSpec.model_validate_json(trials[trial_id]),
+        context,
+        backbone,
+        triplets,
+        validation,
+        lambda changed: pool.score(changed, group.sets),
+        report,
+        device,
+    )
+    ray_tune.report({"status": status.value})
+
+
+def _name_of(trial: Any) -> str:
+    return str(trial.config["trial_id"])
+
+
+def _group_key(trial: TrialSpec) -> str:
+    """Hash of what the trials of a group share; names the untuned backbone's counts too."""
+    shared = trial.model_copy(update={"tuning": type(trial.tuning)()})
+    return hashlib.sha256(shared.canonical().encode()).hexdigest()[:16]
+
+
+def _record_sweep(spec: SweepSpec, out: Path, trial_ids: Sequence[str]) -> None:
+    """Write sweep.json, or refuse a folder that belongs to another sweep."""
+    if (out / "sweep.json").exists():
+        other = results.read_sweep(out)["spec"]["name"]
+        if other != spec.name:
+            raise ResultsError(
+                f"a results folder belongs to one sweep, got {out}, which holds {other!r}, for {spec.name!r}; "
+                "give another --out"
+            )
+    elif out.is_dir() and any(out.glob("*/*.parquet")):
+        raise ResultsError(f"a results folder with tables has its sweep.json, got {out} without; give another --out")
+    results.write_sweep(out, spec.model_dump(mode="json"), trial_ids, provenance.collect())
+
+
+def _check_resources(cluster: ClusterSpec) -> None:
+    """Refuse a pool that would leave no room for a trial: it would wait for ever."""
+    total = ray.cluster_resources()
+    for name, per_evaluator, per_trial in (
+        ("CPU", cluster.evaluator_cpus, cluster.trial_cpus),
+        ("GPU", cluster.evaluator_gpus, cluster.trial_gpus),
+    ):
+        needed, available = cluster.evaluators * per_evaluator + per_trial, total.get(name, 0)
+        if needed > available:
+            raise ValueError(
+                f"the evaluation pool and one trial must fit the cluster, got {cluster.evaluators} x {per_evaluator:g} + "
+                f"{per_trial:g} {name}s for {available:g}; lower cluster.evaluators, cluster.evaluator_{name.lower()}s "
+                f"(0 lets them use what a waiting trial leaves idle) or cluster.trial_{name.lower()}s"
+            )
+
+
+def start_ray() -> None:
+    """Connect to the cluster that RAY_ADDRESS names (as in a submitted job), or start one on this machine."""
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "0")
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(include_dashboard=False, log_to_driver=False)

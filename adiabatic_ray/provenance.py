@@ -1,0 +1,50 @@
+"""Where a result comes from: commit, versions, command line, machine. Never part of a trial's identity.
+
+Environment variables are not captured: they hold secrets.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RECORDED_PACKAGES = ("adiabatic_ray", "torch", "transformers", "tokenizers", "ray", "numpy", "scipy", "pyarrow", "datasets")
+"""Packages whose version can change a number or explain a fault."""
+
+
+def collect() -> dict[str, Any]:
+    """Commit (with `+changes` when the tree differs from it; None outside a checkout), versions, argv, host."""
+    return {
+        "commit": _commit(),
+        "versions": {name: _version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()},
+        "argv": list(sys.argv),
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "platform": platform.platform(),
+    }
+
+
+def _commit() -> str | None:
+    place = Path(__file__).parent
+    try:
+        commit = _git(place, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(place, "status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None  # installed from a wheel, or git is not there: the version says what ran
+
+
+def _git(place: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(place), *arguments], check=True, capture_output=True, text=True, timeout=10
+    ).stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

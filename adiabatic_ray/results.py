@@ -1,0 +1,296 @@
+"""The tables of a sweep: their columns with units, and the only code that writes and reads them.
+
+A results folder OUT holds one Parquet file per trial and table, `OUT/<table>/<trial_id>.parquet`. A file is written
+under a temporary name and renamed, so a reader sees whole files or none; a trial's `trials` row is written last of all
+and means that the trial is done. `OUT/sweep.json` holds the specification and its provenance. Numbers are float64 and
+never rounded. Every column's unit and meaning stand beside its name in the file's own schema.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+
+
+class TrialStatus(StrEnum):
+    """Terminal states; every one is a result, not an accident of logging."""
+
+    COMPLETE = "COMPLETE"
+    DIVERGED = "DIVERGED"
+    """The loss or a weight became infinite or not a number: broken, and counted as such."""
+    FAILED = "FAILED"
+    """An infrastructure fault outlasted its retries; recorded in `OUT/failures/<trial_id>.json`, run again next time."""
+
+
+def _table(**columns: tuple[pa.DataType, str, str]) -> pa.Schema:
+    """Schema from name -> (type, unit, meaning)."""
+    fields = [
+        pa.field(name, kind, metadata={"unit": unit, "meaning": meaning}) for name, (kind, unit, meaning) in columns.items()
+    ]
+    return pa.schema(fields, metadata={"schema_version": str(SCHEMA_VERSION)})
+
+
+_TEXT, _INT, _FLOAT, _BOOL, _TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("ms", tz="UTC")
+_COUNTS = pa.list_(pa.int32())
+_TRIAL = (_TEXT, "id", "readable part and hash of the canonical specification")
+_SET = (_TEXT, "name", "evaluation set, the `name` of its source")
+_KIND = (_TEXT, "pairs | triplets", "labelled pairs in several languages, or queries with positives and negatives")
+_RELATION = (_TEXT, "label-label", "positive label against negative label, e.g. entailment-neutral; triplets: positive-negative")
+_MEASURE = (_TEXT, "cosine | distance", "how closeness is measured: cosine similarity or Euclidean distance")
+_QUERY_LANGUAGE = (_TEXT, "ISO 639-1", "language of the query side; triplets: empty")
+_PASSAGE_LANGUAGE = (_TEXT, "ISO 639-1", "language of the passage side; triplets: empty")
+_UNTUNED_ID = (_TEXT, "id", "which untuned backbone and evaluation sets the trial is compared with")
+
+_INFLUENCE: dict[str, tuple[pa.DataType, str, str]] = {
+    "set": _SET,
+    "kind": _KIND,
+    "relation": _RELATION,
+    "measure": _MEASURE,
+    "query_language": _QUERY_LANGUAGE,
+    "passage_language": _PASSAGE_LANGUAGE,
+}
+
+TABLES: dict[str, pa.Schema] = {
+    "trials": _table(
+        trial_id=_TRIAL,
+        sweep=(_TEXT, "name", "sweep that ran the trial first"),
+        status=(_TEXT, "COMPLETE | DIVERGED", "terminal state"),
+        learning_rate=(_FLOAT, "1", "AdamW learning rate"),
+        freeze=(_TEXT, "plan", "freeze plan as given"),
+        seed=(_INT, "1", "seed of the data order"),
+        batch_size=(_INT, "triplets", "triplets a step"),
+        margin=(_FLOAT, "embedding units", "margin of the triplet loss"),
+        weight_decay=(_FLOAT, "1", "decoupled weight decay"),
+        backbone=(_TEXT, "name", "backbone's hub id, folder or package"),
+        weights_digest=(_TEXT, "SHA-256", "digest of the backbone's tensors"),
+        untuned_id=_UNTUNED_ID,
+        num_trainable=(_INT, "weights", "weights that the trial may change"),
+        num_frozen=(_INT, "weights", "weights that the freeze plan holds"),
+        num_epochs=(_INT, "epochs", "epochs that were run"),
+        num_steps=(_INT, "steps", "optimizer steps that were run"),
+        kept_epoch=(_INT, "epoch", "epoch whose state was evaluated; 0: the untuned state, no epoch improved"),
+        stopped_by=(_TEXT, "idle | max_epochs | diverged", "what ended the tuning"),
+        tune_s=(_FLOAT, "s", "wall time of tuning, validation included"),
+        evaluate_s=(_FLOAT, "s", "wall time of evaluation, waiting for the pool included"),
+        peak_memory_bytes=(_INT, "bytes", "largest resident memory of the trial's process, shared pages included"),
+        started_at=(_TIME, "UTC", "start of the trial"),
+        finished_at=(_TIME, "UTC", "end of the trial"),
+        spec_json=(_TEXT, "JSON", "the whole trial specification"),
+        provenance_json=(_TEXT, "JSON", "commit, versions, argv, host"),
+    ),
+    "curves": _table(
+        trial_id=_TRIAL,
+        epoch=(_INT, "epoch", "0 is the untuned tower, before any step"),
+        num_steps=(_INT, "steps", "optimizer steps so far"),
+        train_loss=(_FLOAT, "embedding units", "mean triplet loss over the epoch's steps; NaN at epoch 0"),
+        validation_loss=(_FLOAT, "embedding units", "mean triplet loss over the validation triplets"),
+        validation_errors=(_INT, "triplets", "validation triplets whose positive is not strictly closer (distance)"),
+        num_validation=(_INT, "triplets", "validation triplets"),
+        improved=(_BOOL, "bool", "loss and errors both below those of the last improved state"),
+        elapsed_s=(_FLOAT, "s", "wall time since tuning started"),
+        finished_at=(_TIME, "UTC", "end of the epoch; MLflow's time stamp for its metrics"),
+    ),
+    "scores": _table(
+        trial_id=_TRIAL,
+        **_INFLUENCE,
+        num_comparisons=(_INT, "comparisons", "positive-negative comparisons"),
+        num_clusters=(_INT, "clusters", "premises, names or queries that share texts: the units of the clustered test"),
+        errors_untuned=(_INT, "comparisons", "positive not strictly closer than negative, untuned tower (ties count)"),
+        errors_tuned=(_INT, "comparisons", "the same for the tuned tower"),
+        pnd_untuned=(_FLOAT, "frac", "errors_untuned / num_comparisons"),
+        pnd_tuned=(_FLOAT, "frac", "errors_tuned / num_comparisons"),
+        query_pnd_untuned=(_FLOAT, "frac", "triplets: mean over queries of the query's own PND; pairs: NaN"),
+        query_pnd_tuned=(_FLOAT, "frac", "the same for the tuned tower"),
+        improvement=(_FLOAT, "frac", "-(pnd_tuned - pnd_untuned) / pnd_untuned, equation 1; NaN when nothing was wrong"),
+        paper_z=(_FLOAT, "sd", "pooled two-proportion z of the paper, positive: more errors"),
+        paper_p=(_FLOAT, "prob", "its two-sided p"),
+        clustered_se=(_FLOAT, "frac", "standard error of pnd_tuned - pnd_untuned, paired and clustered"),
+        clustered_z=(_FLOAT, "sd", "(pnd_tuned - pnd_untuned) / clustered_se, positive: more errors"),
+        clustered_p=(_FLOAT, "prob", "its two-sided p, unadjusted"),
+    ),
+    "influence": _table(
+        trial_id=_TRIAL,
+        **_INFLUENCE,
+        by_positive=(_COUNTS, "comparisons", "per cluster: tuned minus untuned errors of its positives; triplets: of the query"),
+        by_negative=(_COUNTS, "comparisons", "per cluster: tuned minus untuned errors of its negatives; triplets: empty"),
+    ),
+    "untuned": _table(
+        untuned_id=_UNTUNED_ID,
+        **_INFLUENCE,
+        by_positive=(_COUNTS, "comparisons", "per cluster: errors of its positives; triplets: of the query"),
+        by_negative=(_COUNTS, "comparisons", "per cluster: errors of its negatives; triplets: empty"),
+        positives=(_COUNTS, "texts", "per cluster: number of positives"),
+        negatives=(_COUNTS, "texts", "per cluster: number of negatives; triplets compare all positives x all negatives"),
+    ),
+    "drift": _table(
+        trial_id=_TRIAL,
+        tensor=(_TEXT, "name", "parameter tensor of the query tower that the trial may train"),
+        num_weights=(_INT, "weights", "its size"),
+        movable_frac=(_FLOAT, "frac", "weights that a full step of the trial's rate can move in float32"),
+        moved_frac=(_FLOAT, "frac", "weights whose value differs from the untuned one"),
+        max_change=(_FLOAT, "weight", "largest absolute change of a weight"),
+        l2_change=(_FLOAT, "weight", "Euclidean norm of the change"),
+        l2_untuned=(_FLOAT, "weight", "Euclidean norm of the untuned tensor"),
+    ),
+}
+
+
+class ResultsError(ValueError):
+    """A results folder that cannot be used as it is."""
+
+
+def write_table(out: Path, table: str, file_id: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write all rows of one trial in one table, whole or not at all.
+
+    Args:
+        out: results folder.
+        table: a key of `TABLES`.
+        file_id: trial id (or untuned id), which becomes the file's name.
+        rows: one mapping per row with exactly the columns of the schema.
+
+    Raises:
+        ValueError: a row with a missing or an unknown column (a bug of the caller).
+        OSError: the disk is full or read-only; no file of that name appears then.
+    """
+    schema = TABLES[table]
+    rows = list(rows)
+    for row in rows:
+        if row.keys() != set(schema.names):
+            raise ValueError(f"{table} rows need exactly {schema.names}, got {sorted(row)}")
+    target = table_path(out, table, file_id)
+    content = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    with replacing(target) as temporary:
+        pq.write_table(content, temporary, compression="zstd")
+    return target
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_table(
+    out: Path, table: str, file_ids: Sequence[str] | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """All rows of a table, or those of some trials, in the order of the ids.
+
+    Args:
+        out: results folder.
+        table: a key of `TABLES`.
+        file_ids: trial ids; none: every file there is, sorted by name.
+        columns: only these; none: all.
+
+    Raises:
+        ResultsError: the folder holds no such table, or one of another schema version.
+    """
+    folder = out / table
+    paths = sorted(folder.glob("*.parquet")) if file_ids is None else [table_path(out, table, i) for i in file_ids]
+    schema = TABLES[table]
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    tables = [_read_file(path, wanted) for path in paths]
+    return pa.concat_tables(tables) if tables else wanted.empty_table()
+
+
+def finished_trials(out: Path) -> dict[str, TrialStatus]:
+    """Trials whose row was written: id -> COMPLETE or DIVERGED.
+
+    Raises:
+        ResultsError: a row of another schema version.
+    """
+    rows = read_table(out, "trials", columns=["trial_id", "status"]).to_pylist()
+    return {row["trial_id"]: TrialStatus(row["status"]) for row in rows}
+
+
+def failed_trials(out: Path) -> dict[str, dict[str, Any]]:
+    """Trials whose last attempt failed and that did not finish since: id -> what went wrong."""
+    done = finished_trials(out)
+    reports = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / "failures").glob("*.json"))}
+    return {trial_id: report for trial_id, report in reports.items() if trial_id not in done}
+
+
+def read_sweep(out: Path) -> dict[str, Any]:
+    """`OUT/sweep.json`: keys `spec`, `trial_ids` (in order), `provenance`, `schema_version`.
+
+    Raises:
+        ResultsError: no such file, or another schema version.
+    """
+    path = out / "sweep.json"
+    if not path.is_file():
+        raise ResultsError(
+            f"a results folder holds sweep.json, got none in {out}; give the folder that `adiabatic sweep` wrote (--out)"
+        )
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    _check_version(path, content.get("schema_version"))
+    return content
+
+
+def write_sweep(out: Path, spec: Mapping[str, Any], trial_ids: Sequence[str], provenance: Mapping[str, Any]) -> None:
+    """Write `OUT/sweep.json`; a sweep that gained points replaces it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "spec": dict(spec),
+        "trial_ids": list(trial_ids),
+        "provenance": dict(provenance),
+    }
+    write_json(out / "sweep.json", content)
+
+
+def table_path(out: Path, table: str, file_id: str) -> Path:
+    """Where the rows of one trial lie: `OUT/<table>/<file_id>.parquet`."""
+    return out / table / f"{file_id}.parquet"
+
+
+def _read_file(path: Path, wanted: pa.Schema) -> pa.Table:
+    try:
+        found = pq.read_schema(path)
+    except pa.ArrowInvalid as error:
+        raise ResultsError(f"{path} must be a Parquet file, got {error}; delete it and run the sweep again") from error
+    _check_version(path, (found.metadata or {}).get(b"schema_version", b"").decode())
+    return pq.read_table(path, columns=wanted.names).cast(wanted)
+
+
+def _check_version(path: Path, found: object) -> None:
+    if str(found) != str(SCHEMA_VERSION):
+        raise ResultsError(
+            f"{path} must have schema version {SCHEMA_VERSION}, got {found or 'none'}; "
+            "read it with the release that wrote it, or give another results folder"
+        )
+
+
+class replacing:
+    """Context that gives a temporary path beside `target` and renames it onto `target` when the block succeeds."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+
+    def __enter__(self) -> Path:
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.temporary.unlink(missing_ok=True)
+            return
+        with self.temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        self.temporary.replace(self.target)

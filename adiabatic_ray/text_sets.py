@@ -1,0 +1,215 @@
+"""The two shapes of data that everything else works with, how they are built, split and fingerprinted.
+
+A `TripletSet` is queries with positive and negative passages in compressed rows: texts once, comparisons as numbers. A
+`PairSet` is labelled pairs whose texts exist in several languages. Loaders yield plain `Sample` and `Pair` records; this
+file alone knows the layout. A digest covers texts and structure, never names or places, so that the same content from
+another folder is the same data.
+
+Shapes: Q queries, P passages, U unique queries, N pairs, C clusters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from adiabatic_ray.sources import Triplets
+
+Part = Literal["tune", "validation", "evaluation"]
+PARTS: tuple[Part, ...] = ("tune", "validation", "evaluation")
+TEXTS_PER_HASH_UPDATE = 65_536
+"""Texts encoded at once for a digest: bounds the extra memory to some tens of MB."""
+
+
+class Sample(NamedTuple):
+    """A query with at least one positive and one negative passage."""
+
+    query: str
+    positives: Sequence[str]
+    negatives: Sequence[str]
+
+
+class Pair(NamedTuple):
+    """A labelled pair; texts in the order of the set's languages. Pairs of one cluster are not independent."""
+
+    queries: tuple[str, ...]
+    passages: tuple[str, ...]
+    label: str
+    cluster: Hashable
+
+
+@dataclass(frozen=True, eq=False)
+class TripletSet:
+    """Queries and the rows of their positive and negative passages.
+
+    Positives of query q are `passages[row]` for `row` in `positive_rows[positive_offsets[q]:positive_offsets[q + 1]]`;
+    negatives likewise. Rows and offsets are int64; offsets have Q + 1 entries.
+    """
+
+    name: str
+    queries: list[str]
+    passages: list[str]
+    positive_rows: np.ndarray
+    positive_offsets: np.ndarray
+    negative_rows: np.ndarray
+    negative_offsets: np.ndarray
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over texts and structure, in hex."""
+        numbers = (self.positive_rows, self.positive_offsets, self.negative_rows, self.negative_offsets)
+        return _digest((self.queries, self.passages), numbers)
+
+
+@dataclass(frozen=True, eq=False)
+class PairSet:
+    """Labelled pairs in several languages, all aligned: text u (or n) says the same in every language.
+
+    `labels[0]` is the positive label, the others are negative. `query_texts` holds U unique queries a language,
+    `passage_texts` N passages, one for each pair. The int64 arrays [N] give a pair's query (0..U-1), cluster (0..C-1,
+    dense) and label.
+    """
+
+    name: str
+    languages: tuple[str, ...]
+    labels: tuple[str, ...]
+    query_texts: dict[str, list[str]]
+    passage_texts: dict[str, list[str]]
+    query_of_pair: np.ndarray
+    cluster_of_pair: np.ndarray
+    label_of_pair: np.ndarray
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over languages, labels, texts and structure, in hex."""
+        texts = [list(self.languages), list(self.labels)]
+        for language in self.languages:
+            texts += [self.query_texts[language], self.passage_texts[language]]
+        return _digest(texts, (self.query_of_pair, self.cluster_of_pair, self.label_of_pair))
+
+
+def build_triplets(name: str, samples: Iterable[Sample]) -> TripletSet:
+    """Compress samples; passages are kept once, in order of first use."""
+    queries: list[str] = []
+    row_of: dict[str, int] = {}
+    positive_rows: list[int] = []
+    negative_rows: list[int] = []
+    positive_offsets, negative_offsets = [0], [0]
+    for query, positives, negatives in samples:
+        assert positives and negatives, f"loaders yield samples with both sides, got {query!r}"
+        queries.append(query)
+        positive_rows += [row_of.setdefault(text, len(row_of)) for text in positives]
+        negative_rows += [row_of.setdefault(text, len(row_of)) for text in negatives]
+        positive_offsets.append(len(positive_rows))
+        negative_offsets.append(len(negative_rows))
+    numbers = (positive_rows, positive_offsets, negative_rows, negative_offsets)
+    return TripletSet(name, queries, list(row_of), *(np.array(one, dtype=np.int64) for one in numbers))
+
+
+def build_pairs(name: str, languages: Sequence[str], labels: Sequence[str], pairs: Iterable[Pair]) -> PairSet:
+    """Align pairs; queries that read the same in every language are kept once, clusters are numbered as they come.
+
+    Args:
+        name: for tables.
+        languages: of the texts in each pair, in this order.
+        labels: the positive one first.
+        pairs: every label must occur.
+
+    Raises:
+        ValueError: a language named twice, fewer than two labels, or a label without pairs.
+    """
+    if len(set(languages)) < len(languages):
+        raise ValueError(f"{name}: each language may be named once, got {list(languages)}; remove the repeated one")
+    query_ids: dict[tuple[str, ...], int] = {}
+    cluster_ids: dict[Hashable, int] = {}
+    passages: list[tuple[str, ...]] = []
+    query_of, cluster_of, label_of = [], [], []
+    for pair in pairs:
+        query_of.append(query_ids.setdefault(pair.queries, len(query_ids)))
+        cluster_of.append(cluster_ids.setdefault(pair.cluster, len(cluster_ids)))
+        label_of.append(labels.index(pair.label))
+        passages.append(pair.passages)
+    missing = [label for number, label in enumerate(labels) if number not in label_of]
+    if missing or len(labels) < 2:
+        raise ValueError(
+            f"{name}: positive pairs are compared with negative ones, so every label needs a pair and there must be at "
+            f"least two labels; got labels {list(labels)}, without pairs {missing}; add pairs of the other class"
+        )
+    return PairSet(
+        name,
+        tuple(languages),
+        tuple(labels),
+        {language: [texts[place] for texts in query_ids] for place, language in enumerate(languages)},
+        {language: [texts[place] for texts in passages] for place, language in enumerate(languages)},
+        np.array(query_of, dtype=np.int64),
+        np.array(cluster_of, dtype=np.int64),
+        np.array(label_of, dtype=np.int64),
+    )
+
+
+def part_range(source: Triplets, part: Part, total: int, unit: str = "samples") -> range:
+    """Which of `total` ordered units belong to a part: tuning from the front, then validation, evaluation at the end.
+
+    A size of None takes what the others leave. With neither `num_tune` nor `num_evaluation` given the source is for
+    evaluation only, on everything.
+
+    Args:
+        source: gives the three sizes.
+        part: which of the three.
+        total: units there are.
+        unit: what is counted, for messages.
+
+    Raises:
+        ValueError: the parts would overlap, or the part asked for would be empty or is not determined.
+    """
+    tune, validation, evaluation = source.num_tune, source.num_validation, source.num_evaluation
+    rest = total - (tune or 0) - validation - (evaluation or 0)
+    sizes = f"num_tune={tune}, num_validation={validation}, num_evaluation={evaluation}"
+    if rest < 0:
+        raise ValueError(
+            f"{source.name}: the parts may not overlap, so num_tune + num_validation + num_evaluation may be at most the "
+            f"{total} {unit} there are; got {sizes}, that is {total - rest}; lower them by {-rest}"
+        )
+    if tune is None and evaluation is None:
+        if part != "evaluation":
+            raise ValueError(
+                f"{source.name}: to tune on a source the {unit} to tune on must be told from those to evaluate on; got "
+                f"{sizes} of {total} {unit}; set num_tune, or num_evaluation=0 to tune on everything"
+            )
+        tune, evaluation = 0, rest
+    elif tune is None:
+        tune = rest
+    elif evaluation is None:
+        evaluation = rest
+    assert evaluation is not None
+    chosen = {
+        "tune": range(tune),
+        "validation": range(tune, tune + validation),
+        "evaluation": range(total - evaluation, total),
+    }[part]
+    if not chosen:
+        raise ValueError(
+            f"{source.name}: a part that is used needs at least one of the {unit}; got none for {part} with {sizes} of "
+            f"{total} {unit}; raise num_{part} or lower the others"
+        )
+    return chosen
+
+
+def _digest(texts: Iterable[Sequence[str]], numbers: Iterable[np.ndarray]) -> str:
+    """Lengths go in before the bytes, so that no two different contents give the same stream."""
+    state = hashlib.sha256()
+    for one in texts:
+        state.update(len(one).to_bytes(8, "little"))
+        for start in range(0, len(one), TEXTS_PER_HASH_UPDATE):
+            encoded = [text.encode() for text in one[start : start + TEXTS_PER_HASH_UPDATE]]
+            state.update(np.array([len(text) for text in encoded], dtype="<i8").tobytes())
+            state.update(b"".join(encoded))
+    for array in numbers:
+        state.update(len(array).to_bytes(8, "little"))
+        state.update(array.astype("<i8").tobytes())
+    return state.hexdigest()

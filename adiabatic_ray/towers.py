@@ -1,0 +1,83 @@
+"""A tuned tower as the tensors that changed: collected, stored as safetensors, put back onto its backbone.
+
+The frozen tensors (most of a multilingual encoder is its word embeddings) are never copied, sent or stored again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.numpy import save
+
+from adiabatic_ray.backbones import Backbone, Tower
+from adiabatic_ray.results import replacing
+
+FILE_NAME = "tower.safetensors"
+
+
+def trained_tensors(tower: Tower) -> dict[str, np.ndarray]:
+    """Values of the tensors that the tower trains: name -> float32 copy."""
+    return {
+        name: parameter.detach().cpu().numpy().copy()
+        for name, parameter in tower.model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def changed_tensors(backbone: Backbone, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those tensors whose bytes differ from the backbone's."""
+    return {name: value for name, value in tensors.items() if value.tobytes() != backbone.weights[name].tobytes()}
+
+
+def tuned_tower(backbone: Backbone, changed: Mapping[str, np.ndarray], device: str = "cpu") -> Tower:
+    """A tower in evaluation mode: the backbone's tensors, shared, with the changed ones in their place.
+
+    Raises:
+        ValueError: a changed tensor that the backbone lacks, or of another shape.
+    """
+    tower = backbone.build_tower(device=device)
+    parameters = dict(tower.model.named_parameters())
+    for name, value in changed.items():
+        if name not in parameters or tuple(parameters[name].shape) != value.shape:
+            raise ValueError(
+                f"a tower's tensors must be those of its backbone, got {name} {value.shape}; "
+                f"it was tuned from another backbone than {backbone.spec.name}"
+            )
+        parameters[name].data = torch.tensor(value, device=device)
+    return tower
+
+
+def save_tower(folder: Path, changed: Mapping[str, np.ndarray], backbone: Backbone, trial_id: str) -> Path:
+    """Write `folder/tower.safetensors`, whole or not at all.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    metadata = {"trial_id": trial_id, "backbone": backbone.spec.name, "weights_digest": backbone.weights_digest}
+    path = folder / FILE_NAME
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(dict(changed), metadata=metadata))
+    return path
+
+
+def load_changed(folder: Path, backbone: Backbone) -> dict[str, np.ndarray]:
+    """Changed tensors that `save_tower` wrote.
+
+    Raises:
+        ValueError: no such file, or a tower of another backbone.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise ValueError(f"a tower folder holds {FILE_NAME}, got none in {folder}; give a folder below OUT/towers")
+    with safetensors.safe_open(path, framework="numpy") as stored:
+        digest = (stored.metadata() or {}).get("weights_digest")
+        if digest != backbone.weights_digest:
+            raise ValueError(
+                f"a tower belongs to the backbone with weights {digest}, got {backbone.weights_digest} "
+                f"({backbone.spec.name}); load that backbone"
+            )
+        return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping

@@ -1,0 +1,136 @@
+"""One trial from specification to rows on disk: tune, evaluate, record. Knows nothing of Ray.
+
+Whoever runs it says how a tower is scored (`score`: in this process, or by a pool of actors) and who hears of the
+epochs (`report`). The row in `trials` is written last: it means that the trial is done.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adiabatic_ray import drift, evaluate, freezing, results, towers
+from adiabatic_ray.backbones import Backbone
+from adiabatic_ray.evaluate import Counts
+from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.spec import TrialSpec
+from adiabatic_ray.tune import EpochReport, TuningTriplets, tune
+
+Score = Callable[[Mapping[str, np.ndarray]], list[Counts]]
+"""Counts of every evaluation set for the tower with these changed tensors."""
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What all trials of a group share, beside backbone and triplets."""
+
+    sweep: str
+    out: Path
+    untuned_id: str
+    untuned: Sequence[Counts]
+    provenance: Mapping[str, Any]
+
+
+def trainable_names(backbone: Backbone, freeze: str) -> tuple[list[str], list[str]]:
+    """Names of the trainable and of the frozen tensors under a freeze plan, in the model's order.
+
+    Raises:
+        ValueError: a pattern that matches nothing.
+    """
+    names = list(backbone.weights)
+    frozen = freezing.frozen_names(freezing.parse_plan(freeze), names, backbone.num_blocks)
+    return [name for name in names if name not in frozen], [name for name in names if name in frozen]
+
+
+def run_trial(
+    trial: TrialSpec,
+    context: TrialContext,
+    backbone: Backbone,
+    triplets: TuningTriplets,
+    validation: TuningTriplets,
+    score: Score,
+    report: Callable[[EpochReport], None],
+    device: str = "cpu",
+) -> TrialStatus:
+    """Tune, evaluate and record one trial.
+
+    Raises:
+        ValueError: a specification that cannot be run (nothing to train, too few samples).
+        OSError: results cannot be written; what was written is whole, and the trial counts as not done.
+    """
+    trial_id, started_at, started = trial.trial_id, datetime.now(UTC), time.monotonic()
+    trainable, frozen = trainable_names(backbone, trial.tuning.freeze)
+    tower = backbone.build_tower(trainable, device)
+    reports, curve = [], []
+    for epoch in tune(tower, trial.tuning, triplets, validation, trial.evaluation.token_budget):
+        reports.append(epoch)
+        curve.append(_curve_row(trial_id, epoch))
+        report(epoch)
+    tune_s = time.monotonic() - started
+    trained = towers.trained_tensors(tower)
+    last = reports[-1]
+    status = TrialStatus.DIVERGED if last.stopped_by == "diverged" else TrialStatus.COMPLETE
+    evaluate_s = 0.0
+    if status is TrialStatus.COMPLETE:
+        changed = towers.changed_tensors(backbone, trained)
+        evaluation_started = time.monotonic()
+        tuned = score(changed)
+        evaluate_s = time.monotonic() - evaluation_started
+        towers.save_tower(context.out / "towers" / trial_id, changed, backbone, trial_id)
+        scores = evaluate.score_rows(trial_id, context.untuned, tuned)
+        results.write_table(context.out, "scores", trial_id, scores)
+        influence = evaluate.influence_rows(trial_id, context.untuned, tuned)
+        results.write_table(context.out, "influence", trial_id, influence)
+    results.write_table(context.out, "curves", trial_id, curve)
+    moved = drift.drift_rows(trial_id, backbone.weights, trained, trial.tuning.learning_rate)
+    results.write_table(context.out, "drift", trial_id, moved)
+    row = {
+        "trial_id": trial_id,
+        "sweep": context.sweep,
+        "status": status.value,
+        "learning_rate": trial.tuning.learning_rate,
+        "freeze": trial.tuning.freeze,
+        "seed": trial.tuning.seed,
+        "batch_size": trial.tuning.batch_size,
+        "margin": trial.tuning.margin,
+        "weight_decay": trial.tuning.weight_decay,
+        "backbone": trial.backbone.name,
+        "weights_digest": backbone.weights_digest,
+        "untuned_id": context.untuned_id,
+        "num_trainable": sum(backbone.weights[name].size for name in trainable),
+        "num_frozen": sum(backbone.weights[name].size for name in frozen),
+        "num_epochs": last.epoch,
+        "num_steps": last.num_steps,
+        "kept_epoch": _kept_epoch(reports, trial),
+        "stopped_by": last.stopped_by,
+        "tune_s": tune_s,
+        "evaluate_s": evaluate_s,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "started_at": started_at,
+        "finished_at": datetime.now(UTC),
+        "spec_json": trial.model_dump_json(),
+        "provenance_json": json.dumps(dict(context.provenance), sort_keys=True),
+    }
+    results.write_table(context.out, "trials", trial_id, [row])
+    return status
+
+
+def _curve_row(trial_id: str, report: EpochReport) -> dict[str, Any]:
+    row = asdict(report) | {"trial_id": trial_id}
+    del row["stopped_by"]
+    row["finished_at"] = datetime.fromtimestamp(row.pop("finished_at_ms") / 1000, UTC)
+    return row
+
+
+def _kept_epoch(reports: Sequence[EpochReport], trial: TrialSpec) -> int:
+    if trial.tuning.keep == "final":
+        return reports[-1].epoch
+    return max((report.epoch for report in reports if report.improved), default=0)

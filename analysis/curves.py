@@ -1,0 +1,187 @@
+"""Gains and losses by trial, and by learning rate: the tables behind every picture and every printed line.
+
+Columns that depend on a set are named `<what>/<set>/<measure>` for triplets and `<what>/<set>/<relation>/<measure>` for
+labelled pairs (no set's name holds a slash). Improvements are fractions of the untuned PND, positive is better
+(equation 1 of the paper).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from adiabatic_ray.significance import PAPER_CRITICAL_Z, adjust_bh
+
+from .load import Sweep
+
+MEASURES = ("cosine", "distance")
+ALPHA = 0.05
+"""False discovery rate of the clustered test over a set's language pairs; level of the test of a single set."""
+KEPT_UNTUNED = "kept_untuned"
+"""Column: the trial evaluated the untuned state although its rate is above 0, because no epoch improved."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What a boundary is about: one relation of one pair set, by one measure."""
+
+    set: str
+    relation: str
+    measure: str
+
+    def column(self, what: str) -> str:
+        """Name of a column of `curve_table` about this criterion."""
+        return f"{what}/{self.set}/{self.relation}/{self.measure}"
+
+    def __str__(self) -> str:
+        """For titles and sentences."""
+        return f"{self.set}, {self.relation}, {self.measure}"
+
+
+def criteria(sweep: Sweep) -> list[Criterion]:
+    """Criteria that the sweep can answer: pair sets in the order of the specification, cosine before distance.
+
+    Improvement is relative to the untuned errors, so a relation without any untuned error, in any language pair, is
+    left out: its improvement is undefined.
+
+    Raises:
+        ResultsError: the untuned counts are missing.
+    """
+    found: dict[Criterion, None] = {}
+    for untuned_id in sweep.untuned_ids():
+        rows = sweep.untuned(untuned_id)
+        pairs = rows[rows["kind"] == "pairs"]
+        names = zip(pairs["set"], pairs["relation"], pairs["measure"], pairs["by_positive"], strict=True)
+        found |= {Criterion(name, relation, measure): None for name, relation, measure, errors in names if errors.any()}
+    order = [source.name for spec in sweep.trial_specs.values() for source in spec.evaluation.sets]
+    relations = list(dict.fromkeys(criterion.relation for criterion in found))
+    return sorted(found, key=lambda c: (order.index(c.set), relations.index(c.relation), MEASURES.index(c.measure)))
+
+
+def other_triplet_sets(sweep: Sweep) -> list[str]:
+    """Triplet sets that are evaluated but not tuned on: English, but different."""
+    sets = sweep.scores.loc[sweep.scores["kind"] == "triplets", "set"]
+    tuned = [sweep.trial_specs[trial_id].source.name for trial_id in sweep.scores["trial_id"].unique()]
+    return [name for name in dict.fromkeys(sets) if any(name != one for one in tuned)]
+
+
+def curve_table(sweep: Sweep) -> pd.DataFrame:
+    """One row per trial of the sweep, finished or not, in its order.
+
+    Returns:
+        Columns `trial_id`, `group` (settings other than rate and seed, '' when there is one group), `learning_rate`,
+        `freeze`, `seed`, `status`, `kept_epoch`, `kept_untuned`, `tuned_set`; numbers are NaN where there is no score
+        (diverged, failed, missing, no such set):
+
+        - `gain_tuned/<measure>`, `p_tuned/<measure>`: improvement of PND over all comparisons on the triplet set that
+          bears the tuning source's name, and p of its clustered test;
+        - `gain/<set>/<measure>`, `p/<set>/<measure>`: the same on each other triplet set;
+        - `mean/<pair set>/<relation>/<measure>`: mean improvement over the language pairs with untuned errors, whose
+          number is `pairs/...`;
+        - `improved/...`, `degraded/...`: language pairs whose PND changed by the clustered test, Benjamini-Hochberg at
+          5% over the set's language pairs within the relation and measure;
+        - `improved_z/...`, `degraded_z/...`: the same by the paper's pooled z-test, |z| > 1.96, unadjusted.
+    """
+    scores_of = dict(iter(sweep.scores.groupby("trial_id", sort=False)))
+    kept_epoch = sweep.trials.set_index("trial_id")["kept_epoch"]
+    rows = []
+    for trial_id in sweep.trial_ids:
+        spec = sweep.trial_specs.get(trial_id)
+        status = sweep.status(trial_id)
+        kept = float(kept_epoch[trial_id]) if trial_id in scores_of else np.nan
+        row: dict[str, object] = {
+            "trial_id": trial_id,
+            "group": sweep.groups.get(trial_id, ""),
+            "learning_rate": spec.tuning.learning_rate if spec else np.nan,
+            "freeze": spec.tuning.freeze if spec else None,
+            "seed": spec.tuning.seed if spec else None,
+            "status": status,
+            "kept_epoch": kept,
+            KEPT_UNTUNED: bool(kept == 0 and spec is not None and spec.tuning.learning_rate > 0),
+            "tuned_set": spec.source.name if spec else None,
+        }
+        if spec and trial_id in scores_of:
+            row |= dict(_triplet_columns(scores_of[trial_id], spec.source.name))
+            row |= dict(_pair_columns(scores_of[trial_id]))
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    expected = [f"{what}/{measure}" for measure in MEASURES for what in ("gain_tuned", "p_tuned")]
+    expected += [f"{w}/{name}/{m}" for name in other_triplet_sets(sweep) for m in MEASURES for w in ("gain", "p")]
+    expected += [criterion.column(what) for criterion in criteria(sweep) for what in _PAIR_COLUMNS]
+    settings = [name for name in table.columns if "/" not in name]
+    return table.reindex(columns=settings + expected)
+
+
+_PAIR_COLUMNS = ("mean", "pairs", "improved", "degraded", "improved_z", "degraded_z")
+
+
+def rate_table(sweep: Sweep) -> pd.DataFrame:
+    """`curve_table` averaged over the finished seeds of each group and learning rate, rates going up.
+
+    Returns:
+        Columns `group`, `learning_rate`, `num_seeds` (trials with scores), `num_diverged`, `num_failed`,
+        `num_missing`, `num_kept_untuned`, `status` (in words) and the mean over seeds of every numeric column of
+        `curve_table` (counts of language pairs too, so they need not be whole). p-values are left out: a mean of them
+        means nothing. A diverged seed has no scores and enters no mean, only `num_diverged`.
+    """
+    table = curve_table(sweep)
+    order = {name: place for place, name in enumerate(dict.fromkeys(sweep.groups.values()))}
+    measured = [name for name in table.columns if "/" in name and not name.startswith(("p/", "p_tuned/"))]
+    rows = []
+    for (group, rate), part in table.dropna(subset=["learning_rate"]).groupby(["group", "learning_rate"], sort=True):
+        counts = {status: int((part["status"] == status).sum()) for status in _STATUSES}
+        kept_untuned = int(part[KEPT_UNTUNED].sum())
+        rows.append(
+            {
+                "group": group,
+                "learning_rate": rate,
+                "num_seeds": counts["COMPLETE"],
+                "num_diverged": counts["DIVERGED"],
+                "num_failed": counts["FAILED"],
+                "num_missing": counts["MISSING"],
+                "num_kept_untuned": kept_untuned,
+                "status": _status_in_words(counts, kept_untuned),
+                **part[measured].mean().to_dict(),
+            }
+        )
+    rows.sort(key=lambda row: (order[row["group"]], row["learning_rate"]))
+    return pd.DataFrame(rows)
+
+
+_STATUSES = ("COMPLETE", "DIVERGED", "FAILED", "MISSING")
+
+
+def _status_in_words(counts: dict[str, int], kept_untuned: int) -> str:
+    """One word when all seeds ended alike; else the number of those that have no score, since `num_seeds` has them."""
+    present = {status: number for status, number in counts.items() if number}
+    others = [f"{number} {status}" for status, number in present.items() if status != "COMPLETE"]
+    words = next(iter(present)) if len(present) == 1 else ", ".join(others)
+    return f"{words}; {kept_untuned} kept untuned" if kept_untuned else words
+
+
+def _triplet_columns(scores: pd.DataFrame, tuned_set: str) -> Iterator[tuple[str, float]]:
+    triplets = scores[scores["kind"] == "triplets"]
+    for name, measure, gain, p in zip(
+        triplets["set"], triplets["measure"], triplets["improvement"], triplets["clustered_p"], strict=True
+    ):
+        is_tuned = name == tuned_set
+        yield f"gain_tuned/{measure}" if is_tuned else f"gain/{name}/{measure}", float(gain)
+        yield f"p_tuned/{measure}" if is_tuned else f"p/{name}/{measure}", float(p)
+
+
+def _pair_columns(scores: pd.DataFrame) -> Iterator[tuple[str, float]]:
+    pairs = scores[scores["kind"] == "pairs"]
+    for (name, relation, measure), part in pairs.groupby(["set", "relation", "measure"], sort=False):
+        criterion = Criterion(str(name), str(relation), str(measure))
+        improvement = part["improvement"][part["errors_untuned"] > 0]
+        is_found = adjust_bh(part["clustered_p"].to_numpy()) <= ALPHA  # NaN, where no test was possible, is not found
+        z, paper_z = part["clustered_z"].to_numpy(), part["paper_z"].to_numpy()
+        yield criterion.column("mean"), float(improvement.mean())
+        yield criterion.column("pairs"), len(improvement)
+        yield criterion.column("improved"), int((is_found & (z < 0)).sum())
+        yield criterion.column("degraded"), int((is_found & (z > 0)).sum())
+        yield criterion.column("improved_z"), int((paper_z < -PAPER_CRITICAL_Z).sum())
+        yield criterion.column("degraded_z"), int((paper_z > PAPER_CRITICAL_Z).sum())

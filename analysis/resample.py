@@ -1,0 +1,263 @@
+"""Mean improvement over language pairs against the learning rate, with bootstrap replicates of the whole curve.
+
+The quantity. For one relation of one pair set by one measure, a trial's mean improvement is the mean over language
+pairs of -(change of PND) / (untuned PND), equation 1 of the paper. Language pairs without untuned errors are left out.
+A rate's value is the mean over its seeds. A diverged trial counts as -infinity: broken, whatever was to be measured.
+
+The replicates. Two sources of chance are redrawn: which premises (clusters) were written, and which order the data had.
+Premises: one multinomial resample is shared by all trials and all language pairs, for they are scored on the same
+texts. It acts through the influence of each cluster on the mean improvement, a ratio linearised in both parts:
+    d(-D/U) = -dD/U + D dU/U^2,   D change of PND, U untuned PND
+with dD, dU from `significance.pair_influence_KC`. The second-order term is the relative error of U (about 2% on XNLI)
+squared: far below the rest. Seeds: within each rate, n - 1 of its n seeds are drawn with replacement, which gives the
+seed mean the variance s^2 / n (n draws give s^2 (n - 1) / n^2, a third too small with three seeds; McCarthy and Snowden
+1985). A rate with one seed keeps it: then nothing is said about seeds there.
+
+Legend: T trials, R rates, C clusters, K language pairs, B replicates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from adiabatic_ray.results import ResultsError
+from adiabatic_ray.significance import cluster_weights, pair_influence_KC, resampled_K
+
+from .curves import KEPT_UNTUNED, Criterion, criteria, curve_table
+from .load import Sweep
+
+NUM_RESAMPLES = 2000
+"""Replicates: 50 lie beyond each end of a 95% interval."""
+
+Floats = NDArray[np.float64]
+_PAIR = ["query_language", "passage_language"]
+
+
+@dataclass(frozen=True)
+class MeanCurve:
+    """Mean improvement over language pairs of one group and criterion, at each rate above 0 that has a result."""
+
+    group: str
+    criterion: Criterion
+    rates_R: Floats
+    """Learning rates, going up; at least one."""
+    mean_R: Floats
+    """Mean over seeds and language pairs, a fraction; -inf where a seed diverged."""
+    replicates_BR: Floats
+    seeds_R: NDArray[np.int64]
+    """Finished seeds at each rate, diverged ones included."""
+    num_diverged: int
+    num_kept_untuned: int
+    """Trials that evaluated the untuned state because no epoch improved: they can show no harm."""
+    num_absent: int
+    """Trials of the group with a rate above 0 that failed or are missing."""
+    num_language_pairs: int
+    num_clusters: int
+    seed: int
+    """Seed of the replicates."""
+
+    def band(self, tail: float = 0.025) -> tuple[Floats, Floats]:
+        """Percentile interval of the mean at each rate; -inf where too many replicates diverged."""
+        low_R = np.quantile(self.replicates_BR, tail, axis=0, method="lower")
+        high_R = np.quantile(self.replicates_BR, 1 - tail, axis=0, method="higher")
+        return low_R, high_R
+
+
+def mean_curves(sweep: Sweep, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> list[MeanCurve]:
+    """One curve for each group and criterion, groups in the order of the sweep.
+
+    Rate 0 is a control and has no place on a logarithmic axis; failed and missing trials are absent. Every curve starts
+    from the same seed, so that one does not depend on which others there are.
+
+    Args:
+        sweep: a loaded sweep.
+        num_resamples: replicates of each curve, at least 100.
+        seed: of the replicates.
+
+    Raises:
+        ValueError: too few replicates, or a negative seed.
+        ResultsError: no group has a finished trial with a rate above 0 and a pair set with untuned errors, or the
+            influence tables do not fit the untuned counts.
+    """
+    if num_resamples < 100:
+        raise ValueError(f"an interval needs at least 100 replicates, got {num_resamples}; the default is {NUM_RESAMPLES}")
+    if seed < 0:
+        raise ValueError(f"the bootstrap's seed must be 0 or above, got {seed}; the default is 0")
+    table = curve_table(sweep)
+    untuned_ids = sweep.trials.set_index("trial_id")["untuned_id"]
+    improvements: dict[str, dict[Criterion, TrialImprovement]] = {}
+    for untuned_id in sweep.untuned_ids():
+        untuned = _by_statistic(sweep.untuned(untuned_id))
+        for trial_id in untuned_ids.index[untuned_ids == untuned_id]:
+            is_broken = trial_id in sweep.completeness.diverged
+            tuned = None if is_broken else _by_statistic(sweep.influence(trial_id))
+            improvements[trial_id] = _trial_improvements(criteria(sweep), trial_id, tuned, untuned)
+    curves = []
+    for group in dict.fromkeys(sweep.groups.values()):
+        part = table[(table["group"] == group) & (table["learning_rate"] > 0)].set_index("trial_id")
+        for criterion in criteria(sweep):
+            chosen = [i for i in part.index if criterion in improvements.get(i, {})]
+            if chosen:
+                trials = [improvements[i][criterion] for i in chosen]
+                curves.append(_curve(group, criterion, part, chosen, trials, num_resamples, seed))
+    if not curves:
+        raise ResultsError(
+            f"a boundary needs a finished trial with a rate above 0 and a pair set in which the untuned backbone makes "
+            f"errors, got none in {sweep.out}; add rates, or a pair set to evaluation.sets"
+        )
+    return curves
+
+
+@dataclass(frozen=True)
+class TrialImprovement:
+    """A trial's mean improvement over language pairs and what each cluster contributes to its error."""
+
+    mean: float
+    influence_C: Floats
+    num_language_pairs: int
+
+
+def mean_improvement(
+    by_positive_KC: NDArray[np.int64],
+    by_negative_KC: NDArray[np.int64],
+    untuned_by_positive_KC: NDArray[np.int64],
+    untuned_by_negative_KC: NDArray[np.int64],
+    positives_C: NDArray[np.int64],
+    negatives_C: NDArray[np.int64],
+) -> TrialImprovement:
+    """Mean improvement over the language pairs with untuned errors, and its influence by cluster.
+
+    Args:
+        by_positive_KC: tuned minus untuned errors of each cluster's positives.
+        by_negative_KC: the same of its negatives.
+        untuned_by_positive_KC: untuned errors of each cluster's positives.
+        untuned_by_negative_KC: the same of its negatives.
+        positives_C: positives of each cluster.
+        negatives_C: negatives of each cluster.
+
+    Raises:
+        ValueError: no language pair has an untuned error.
+    """
+    has_errors_K = untuned_by_positive_KC.sum(axis=1) > 0
+    if not has_errors_K.any():
+        raise ValueError("improvement needs a language pair with untuned errors, got none; it is undefined there")
+    comparisons = positives_C.sum() * negatives_C.sum()
+    change_K1 = by_positive_KC[has_errors_K].sum(axis=1, keepdims=True) / comparisons
+    untuned_K1 = untuned_by_positive_KC[has_errors_K].sum(axis=1, keepdims=True) / comparisons
+    sizes = (positives_C, negatives_C)
+    change_KC = pair_influence_KC(by_positive_KC[has_errors_K], by_negative_KC[has_errors_K], *sizes)
+    untuned_KC = pair_influence_KC(untuned_by_positive_KC[has_errors_K], untuned_by_negative_KC[has_errors_K], *sizes)
+    influence_KC = -change_KC / untuned_K1 + change_K1 * untuned_KC / untuned_K1**2
+    return TrialImprovement(float((-change_K1 / untuned_K1).mean()), influence_KC.mean(axis=0), len(untuned_K1))
+
+
+def resample_curve(
+    rates_T: Floats, mean_T: Floats, influence_TC: Floats, *, num_resamples: int, seed: int
+) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+    """Curve and its replicates from trials.
+
+    Args:
+        rates_T: learning rate of each trial.
+        mean_T: its mean improvement; -inf: diverged.
+        influence_TC: influence of each cluster on it; anything where the trial diverged.
+        num_resamples: B.
+        seed: of numpy's default generator.
+
+    Returns:
+        rates_R going up, mean_R, replicates_BR, seeds_R (trials at each rate).
+    """
+    rng = np.random.default_rng(seed)
+    diverged_T = np.isneginf(mean_T)
+    weights_BC = cluster_weights(rng, influence_TC.shape[1], num_resamples)
+    trials_BT = resampled_K(np.where(diverged_T, 0.0, mean_T), influence_TC, weights_BC)
+    trials_BT[:, diverged_T] = -np.inf
+    rates_R, rate_of_T = np.unique(rates_T, return_inverse=True)
+    seeds_R = np.bincount(rate_of_T).astype(np.int64)
+    mean_R, replicates_BR = np.empty(len(rates_R)), np.empty((num_resamples, len(rates_R)))
+    for place, num_seeds in enumerate(seeds_R):
+        of_rate_BS = trials_BT[:, rate_of_T == place]
+        drawn_BS = rng.integers(num_seeds, size=(num_resamples, max(num_seeds - 1, 1)))
+        mean_R[place] = mean_T[rate_of_T == place].mean()
+        replicates_BR[:, place] = np.take_along_axis(of_rate_BS, drawn_BS, axis=1).mean(axis=1)
+    return rates_R, mean_R, replicates_BR, seeds_R
+
+
+def _curve(
+    group: str,
+    criterion: Criterion,
+    part: pd.DataFrame,
+    chosen: list[str],
+    trials: list[TrialImprovement],
+    num_resamples: int,
+    seed: int,
+) -> MeanCurve:
+    rates_T = part.loc[chosen, "learning_rate"].to_numpy(dtype=np.float64)
+    mean_T = np.array([trial.mean for trial in trials])
+    influence_TC = np.stack([trial.influence_C for trial in trials])
+    rates_R, mean_R, replicates_BR, seeds_R = resample_curve(
+        rates_T, mean_T, influence_TC, num_resamples=num_resamples, seed=seed
+    )
+    return MeanCurve(
+        group=group,
+        criterion=criterion,
+        rates_R=rates_R,
+        mean_R=mean_R,
+        replicates_BR=replicates_BR,
+        seeds_R=seeds_R,
+        num_diverged=int(np.isneginf(mean_T).sum()),
+        num_kept_untuned=int(part.loc[chosen, KEPT_UNTUNED].sum()),
+        num_absent=int(part["status"].isin(["FAILED", "MISSING"]).sum()),
+        num_language_pairs=trials[0].num_language_pairs,
+        num_clusters=influence_TC.shape[1],
+        seed=seed,
+    )
+
+
+def _by_statistic(rows: pd.DataFrame) -> dict[Criterion, pd.DataFrame]:
+    pairs = rows[rows["kind"] == "pairs"]
+    parts = pairs.groupby(["set", "relation", "measure"], sort=False)
+    return {Criterion(*map(str, key)): part.set_index(_PAIR) for key, part in parts}
+
+
+def _trial_improvements(
+    wanted: list[Criterion],
+    trial_id: str,
+    tuned: dict[Criterion, pd.DataFrame] | None,
+    untuned: dict[Criterion, pd.DataFrame],
+) -> dict[Criterion, TrialImprovement]:
+    """Mean improvements of one trial; `tuned` is None for a diverged one, which is broken by every criterion."""
+    found = {}
+    for criterion in wanted:
+        before = untuned.get(criterion)
+        if before is None:  # a set of another group
+            continue
+        by_positive_KC, by_negative_KC = _stack(before, "by_positive"), _stack(before, "by_negative")
+        if tuned is None:
+            num_language_pairs = int((by_positive_KC.sum(axis=1) > 0).sum())
+            found[criterion] = TrialImprovement(-np.inf, np.zeros(by_positive_KC.shape[1]), num_language_pairs)
+            continue
+        after = tuned.get(criterion)
+        if after is None or set(after.index) != set(before.index):
+            raise ResultsError(
+                f"trial {trial_id} must have influence rows for the language pairs of its untuned counts, got others "
+                f"for {criterion}; delete its row in trials/ and run the sweep again"
+            )
+        after = after.loc[before.index]
+        positives_KC, negatives_KC = _stack(before, "positives"), _stack(before, "negatives")
+        found[criterion] = mean_improvement(
+            _stack(after, "by_positive"),
+            _stack(after, "by_negative"),
+            by_positive_KC,
+            by_negative_KC,
+            positives_KC[0],
+            negatives_KC[0],
+        )
+    return found
+
+
+def _stack(rows: pd.DataFrame, column: str) -> NDArray[np.int64]:
+    return np.stack(list(rows[column])).astype(np.int64)

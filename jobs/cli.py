@@ -1,0 +1,76 @@
+"""The `adiabatic` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from . import run_sweep
+from .errors import user_errors
+from .sweep_files import load_sweep, shipped_sweeps
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Map how far a query tower may be tuned on English before its other languages break.",
+)
+app.command("sweep")(run_sweep.sweep)
+
+ResultsArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Results folder of a sweep.")]
+
+
+@app.command()
+@user_errors
+def report(out: ResultsArgument) -> None:
+    """Print the table and the boundary of a sweep, and write OUT/report. Needs no torch, Ray or MLflow."""
+    from .reporting import print_report, write_report
+
+    print_report(write_report(out), Console())
+
+
+@app.command()
+@user_errors
+def sync(out: ResultsArgument, tracking_uri: run_sweep.UriOption = None) -> None:
+    """Write everything that a results folder holds into MLflow; safe to repeat, catches up after an outage."""
+    from adiabatic_ray.tracking import sync as sync_to_mlflow
+
+    Console().print(f"{sync_to_mlflow(out, tracking_uri)} trials are in MLflow")
+
+
+@app.command()
+@user_errors
+def sweeps() -> None:
+    """List the sweeps that come with the project."""
+    table = Table("sweep", "trials", "question", title="adiabatic sweep NAME")
+    for name in shipped_sweeps():
+        spec = load_sweep(name, [])
+        table.add_row(name, str(len(spec.expand())), spec.question)
+    Console().print(table)
+
+
+@app.command()
+@user_errors
+def data(
+    file: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped sweep.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace a field of the sweep. Repeatable.")
+    ] = None,
+) -> None:
+    """Load the texts of a sweep and show what is in them: sizes, digests, one example each."""
+    from .show_data import print_data
+
+    print_data(Console(), load_sweep(file, overrides or []))
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

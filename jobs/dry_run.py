@@ -1,0 +1,47 @@
+"""Prints the plan of a sweep."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from adiabatic_ray.spec import SweepSpec
+
+
+def print_dry_run(console: Console, spec: SweepSpec) -> None:
+    """Trials, parameter counts of each freeze plan, banks and an estimate of the work.
+
+    Raises:
+        ValueError: as running the sweep would.
+    """
+    from adiabatic_ray.dryrun import dry_run  # heavy: torch and the tokenizers
+
+    plan = dry_run(spec)
+    console.print(f"[bold]{spec.name}[/bold]: {spec.question}")
+    trials = Table("trial", "rate", "freeze", "seed", "batch", "stop", title=f"{len(plan.trials)} trials")
+    for trial in plan.trials:
+        tuning = trial.tuning
+        stop = ", ".join(
+            f"{value} {text}"
+            for value, text in ((tuning.idle_epochs, "idle epochs"), (tuning.max_epochs, "epochs"))
+            if value is not None
+        )
+        trials.add_row(
+            trial.trial_id, f"{tuning.learning_rate:g}", tuning.freeze or "-", str(tuning.seed), str(tuning.batch_size), stop
+        )
+    console.print(trials)
+    freezing = Table("freeze plan", "trainable weights", "frozen weights")
+    for count in plan.freezing:
+        freezing.add_row(count.freeze or "-", f"{count.num_trainable:,}", f"{count.num_frozen:,}")
+    console.print(freezing)
+    banks = Table("passage bank", "texts", "MB", "tokens, about")
+    for bank in plan.banks:
+        banks.add_row(bank.name, f"{bank.num_texts:,}", f"{bank.num_bytes / 1e6:.1f}", f"{bank.num_tokens:,}")
+    console.print(banks)
+    num_epochs = plan.trials[0].tuning.max_epochs or plan.trials[0].tuning.idle_epochs or 1
+    console.print(
+        f"work: {plan.tuning_tokens_per_epoch:,} query tokens an epoch, {plan.evaluation_tokens:,} an evaluation; about "
+        f"{plan.total_flops(num_epochs) / 1e12:,.0f} TFLOP in all if each trial tunes for {num_epochs} epochs "
+        "(the rate divides by what the machine does: some 0.05 TFLOP/s a CPU core)",
+        soft_wrap=True,
+    )

@@ -1,0 +1,77 @@
+"""Runs a sweep file to its report: `adiabatic sweep FILE`, or `python -m jobs.run_sweep FILE` in a submitted job."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .dry_run import print_dry_run
+from .errors import user_errors
+from .progress import SweepProgress
+from .sweep_files import load_sweep
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+OutOption = Annotated[Path | None, typer.Option("--out", help="Results folder; default: results/<sweep name>.")]
+UriOption = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow server; default: SQLite in the results folder."),
+]
+
+
+@app.command()
+@user_errors
+def sweep(
+    file: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped sweep.")],
+    out: OutOption = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Replace a field, e.g. trial.tuning.batch_size=28. Repeatable."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; start nothing.")] = False,
+    banks: Annotated[
+        Path | None, typer.Option(help="Folder of passage banks, shared by sweeps; default: <results>/../banks.")
+    ] = None,
+    tracking_uri: UriOption = None,
+) -> None:
+    """Run a sweep: tune every trial, evaluate it, record it, and report where quality breaks down.
+
+    Running the same command again continues: finished trials are skipped.
+    """
+    console = Console()
+    spec = load_sweep(file, overrides or [])
+    if dry_run:
+        print_dry_run(console, spec)
+        return
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from adiabatic_ray.orchestrator import run_sweep, start_ray  # heavy: only once the specification is known to be right
+    from adiabatic_ray.results import TrialStatus
+    from adiabatic_ray.tracking import Tracker
+
+    from .reporting import print_report, write_report
+
+    out = out or Path("results") / spec.name
+    out.mkdir(parents=True, exist_ok=True)
+    tracker = Tracker(out, tracking_uri, warn=lambda text: console.print(f"[yellow]{text}[/yellow]"))
+    start_ray()
+    with SweepProgress(console, tracker) as progress:
+        outcome = run_sweep(spec, out, banks or out.resolve().parent / "banks", progress)
+    if outcome.num_finished_before == outcome.num_trials:
+        console.print(f"all {outcome.num_trials} trials are finished already; nothing to run")
+    failed = [trial_id for trial_id, status in outcome.statuses.items() if status is TrialStatus.FAILED]
+    report = write_report(out)
+    tracker.finish(out / "report")
+    print_report(report, console)
+    console.print(f"\nMLflow UI:  mlflow ui --backend-store-uri {tracker.uri}", soft_wrap=True)
+    console.print(f"Parquet:    python -c \"import pandas; print(pandas.read_parquet('{out / 'trials'}'))\"", soft_wrap=True)
+    if failed:
+        console.print(f"[red]{len(failed)} trials FAILED (see {out / 'failures'}); run the same command to try them again[/red]")
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

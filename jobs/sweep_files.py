@@ -1,0 +1,57 @@
+"""Finds and loads sweep files: Python files with a function `sweep() -> SweepSpec`."""
+
+from __future__ import annotations
+
+import importlib.util
+import traceback
+from pathlib import Path
+
+from adiabatic_ray.spec import SweepSpec, parse_override, with_changes
+
+SHIPPED = Path(__file__).resolve().parent.parent / "sweeps"
+"""Beside `jobs` in a checkout and in an installed package alike."""
+
+
+def shipped_sweeps() -> dict[str, Path]:
+    """Sweeps that come with the project: name -> file."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.py")) if path.stem != "__init__"}
+
+
+def load_sweep(name_or_path: str, overrides: list[str]) -> SweepSpec:
+    """The specification of a sweep, with `--set` overrides applied.
+
+    Args:
+        name_or_path: a shipped sweep's name, or the path of a Python file.
+        overrides: `path.to.field=value` each.
+
+    Raises:
+        ValueError: no such file, no `sweep()` in it, a fault in the file, or a field that refuses its value.
+    """
+    path = _find(name_or_path)
+    found = importlib.util.spec_from_file_location(f"adiabatic_sweep_{path.stem}", path)
+    assert found is not None and found.loader is not None, "a .py file always has a loader"
+    module = importlib.util.module_from_spec(found)
+    try:
+        found.loader.exec_module(module)
+        spec = module.sweep()
+    except Exception as error:  # whatever a user's file raises is the user's to mend: say where, not how we got there
+        line = next((f", line {frame.lineno}" for frame in reversed(traceback.extract_tb(error.__traceback__))
+                     if frame.filename == str(path)), "")
+        raise ValueError(
+            f"a sweep file defines sweep() -> SweepSpec, got {type(error).__name__} in {path}{line}: {error}"
+        ) from error
+    if not isinstance(spec, SweepSpec):
+        raise ValueError(f"sweep() must return a SweepSpec, got {type(spec).__name__} from {path}")
+    return with_changes(spec, dict(parse_override(override) for override in overrides))
+
+
+def _find(name_or_path: str) -> Path:
+    shipped = shipped_sweeps()
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix != ".py" or not path.is_file():
+        raise ValueError(
+            f"a sweep is a Python file or one of {', '.join(shipped)}, got {name_or_path!r}; see `adiabatic sweeps`"
+        )
+    return path

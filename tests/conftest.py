@@ -1,0 +1,51 @@
+"""What all tests share: a deterministic hypothesis, markers that skip where their means are missing, the real corpora.
+
+Nothing is sent home while testing: Ray's and MLflow's usage reports are off, also in the processes that tests start.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Same examples on every run: a red test stays red until someone mends it. No deadline: the machine may be shared.
+hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None, database=None, print_blob=True)
+hypothesis.settings.load_profile("deterministic")
+
+DATA_VARIABLE = "ADIABATIC_DATA"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip `realdata` tests without the corpora and `gpu` tests without a device."""
+    if not os.environ.get(DATA_VARIABLE):
+        for item in _marked(items, "realdata"):
+            item.add_marker(pytest.mark.skip(reason=f"{DATA_VARIABLE} does not name a folder of real corpora"))
+    if gpu_items := _marked(items, "gpu"):
+        import torch  # late: most runs need no torch
+
+        if not torch.cuda.is_available():
+            for item in gpu_items:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real corpora; skips without it, fails when the variable names something else."""
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
+        pytest.skip(f"{DATA_VARIABLE} does not name a folder of real corpora")
+    folder = Path(value)
+    if not folder.is_dir():
+        pytest.fail(f"{DATA_VARIABLE} must name a folder; got {value!r}, which is none. Unset it to skip these tests.")
+    return folder
+
+
+def _marked(items: list[pytest.Item], marker: str) -> list[pytest.Item]:
+    return [item for item in items if item.get_closest_marker(marker)]

@@ -1,0 +1,269 @@
+"""Writes results folders with a planted curve, through `adiabatic_ray.results`, for the tests of `analysis`.
+
+Every number is consistent with every other because errors are counted, not made up: similarity scores are drawn, the
+tuned tower's positives are shifted, and errors by positive and by negative follow. The shift that gives a wanted
+improvement is known in closed form for the population: with negatives N(0, 1) and positives N(m, 1) PND is
+Phi(-m / sqrt 2), so the planted curve is the truth that an estimate aims at, and `exact=True` moves the shift until the
+drawn texts themselves show the wanted improvement as nearly as whole errors allow.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from adiabatic_ray import metrics, results, significance
+from adiabatic_ray.sources import XNLI_LANGUAGES, PairFile, TripletFile
+from adiabatic_ray.spec import BackboneSpec, EvaluationSpec, SweepSpec, TrialSpec, TuningSpec
+
+UNTUNED_ID = "untuned-planted"
+RELATION = "same-other"
+TUNED, HELD_OUT, PAIRS = "questions", "held-out", "names"
+MEAN_POSITIVE = 1.2
+"""Mean score of a positive; PND of the untuned tower is Phi(-1.2 / sqrt 2) = 0.198 in the population."""
+
+Counts = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to plant.
+
+    `improvement` maps a rate to the mean improvement over language pairs, or to None for a rate whose trials diverge.
+    """
+
+    improvement: Mapping[float, float | None]
+    seeds: Sequence[int] = (0,)
+    seed_sd: float = 0.0
+    """Standard deviation of a trial's own deviation from the planted improvement."""
+    num_languages: int = 3
+    num_clusters: int = 40
+    change: Mapping[tuple[float, int], str] = field(default_factory=dict)
+    """(rate, seed) -> DIVERGED, FAILED, MISSING or UNTUNED (no epoch improved)."""
+    axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Further axes of the grid, dotted path -> values; every group shows the same curve."""
+    text_seed: int = 0
+    exact: bool = True
+    pinned: bool = False
+    """Ids of pinned trials, as the orchestrator writes them, while the specification stays as it was given."""
+
+
+def write_planted(out: Path, plan: Plan) -> SweepSpec:
+    """Write the folder and return the specification."""
+    spec = sweep_spec(plan)
+    trials = spec.expand()
+    if plan.pinned:
+        digest = {"weights_digest": "0" * 64}
+        pinned = [t.model_copy(update={"backbone": t.backbone.model_copy(update=digest)}) for t in trials]
+    else:
+        pinned = trials
+    results.write_sweep(out, spec.model_dump(mode="json"), [t.trial_id for t in pinned], {"commit": "planted"})
+    texts = Texts(plan)
+    results.write_table(out, "untuned", UNTUNED_ID, texts.untuned_rows())
+    rng = np.random.default_rng([plan.text_seed, 7])
+    for trial in pinned:
+        rate, seed = trial.tuning.learning_rate, trial.tuning.seed
+        wanted = plan.improvement[rate]
+        status = plan.change.get((rate, seed), "DIVERGED" if wanted is None else "COMPLETE")
+        noise = plan.seed_sd * float(rng.standard_normal())
+        if status == "MISSING":
+            continue
+        if status == "FAILED":
+            results.write_json(out / "failures" / f"{trial.trial_id}.json", {"trial_id": trial.trial_id, "error": "lost node"})
+            continue
+        if status != "DIVERGED":
+            aim = 0.0 if status == "UNTUNED" or rate == 0 or wanted is None else wanted + noise
+            scores, influence = texts.tuned_rows(trial.trial_id, aim)
+            results.write_table(out, "scores", trial.trial_id, scores)
+            results.write_table(out, "influence", trial.trial_id, influence)
+        results.write_table(out, "curves", trial.trial_id, [_curve_row(trial.trial_id)])
+        results.write_table(out, "trials", trial.trial_id, [_trial_row(spec.name, trial, status)])
+    return spec
+
+
+def sweep_spec(plan: Plan) -> SweepSpec:
+    """Specification of the planted sweep: rates, then seeds, then further axes."""
+    languages = XNLI_LANGUAGES[: plan.num_languages]
+    pairs = PairFile(name=PAIRS, languages=languages, positive_label="same", path="names.jsonl")
+    trial = TrialSpec(
+        backbone=BackboneSpec(name="planted"),
+        source=TripletFile(name=TUNED, path="questions.jsonl"),
+        tuning=TuningSpec(max_epochs=1),
+        evaluation=EvaluationSpec(sets=(TripletFile(name=TUNED), TripletFile(name=HELD_OUT), pairs)),
+    )
+    grid = {"tuning.learning_rate": tuple(plan.improvement), "tuning.seed": tuple(plan.seeds), **plan.axes}
+    return SweepSpec(name="planted", question="Is the planted boundary found?", trial=trial, grid=grid)
+
+
+class Texts:
+    """Drawn scores of one set of texts under the untuned tower, and rows for any improvement."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        rng = np.random.default_rng(plan.text_seed)
+        names = XNLI_LANGUAGES[: plan.num_languages]
+        self.language_pairs = list(itertools.product(names, names))
+        num_pairs, num_clusters = len(self.language_pairs), plan.num_clusters
+        # A cluster's positive and negative share a part, in all language pairs: premises are easy or hard everywhere.
+        shared_C = np.sqrt(0.5) * rng.standard_normal(num_clusters)
+        own = np.sqrt(0.5) * rng.standard_normal((2, num_pairs, num_clusters))
+        self.positives_KC, self.negatives_KC = MEAN_POSITIVE + shared_C + own[0], shared_C + own[1]
+        self.sizes_C = np.ones(num_clusters, dtype=np.int64)
+        self.untuned = self.count(0.0)
+        self.triplet_errors_C = (rng.random(num_clusters) < 0.4).astype(np.int64) * 2
+
+    def count(self, shift: float) -> Counts:
+        """Errors by positive and by negative [K, C] when every positive's score falls by `shift`."""
+        counted = [
+            metrics.count_errors(positives_C - shift, negatives_C)
+            for positives_C, negatives_C in zip(self.positives_KC, self.negatives_KC, strict=True)
+        ]
+        return np.stack([one[0] for one in counted]), np.stack([one[1] for one in counted])
+
+    def tuned(self, improvement: float) -> Counts:
+        """Counts of a tower whose mean improvement is as wanted."""
+        shift = population_shift(improvement)
+        if self.plan.exact and improvement != 0:
+            shift = float(brentq(lambda x: self.improvement_K(self.count(x)).mean() - improvement, -2.0, 4.0, xtol=1e-6))
+        return self.count(shift)
+
+    def improvement_K(self, tuned: Counts) -> NDArray[np.float64]:
+        """Improvement of each language pair, by equation 1."""
+        before_K, after_K = self.untuned[0].sum(axis=1), tuned[0].sum(axis=1)
+        return -(after_K - before_K) / before_K
+
+    def untuned_rows(self) -> list[dict[str, Any]]:
+        """Rows of the `untuned` table."""
+        rows = [
+            {
+                "untuned_id": UNTUNED_ID,
+                **_statistic(PAIRS, measure, *self.language_pairs[place]),
+                "by_positive": self.untuned[0][place],
+                "by_negative": self.untuned[1][place],
+                "positives": self.sizes_C,
+                "negatives": self.sizes_C,
+            }
+            for measure in ("cosine", "distance")
+            for place in range(len(self.language_pairs))
+        ]
+        for name in (TUNED, HELD_OUT):
+            for measure in ("cosine", "distance"):
+                counts = {"by_positive": self.triplet_errors_C, "by_negative": []}
+                sizes = {"positives": self.sizes_C, "negatives": self.sizes_C * 5}
+                rows.append({"untuned_id": UNTUNED_ID, **_statistic(name, measure), **counts, **sizes})
+        return rows
+
+    def tuned_rows(self, trial_id: str, improvement: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Rows of `scores` and `influence`; the tuned set gains two errors less in every cluster that has any."""
+        tuned = self.tuned(improvement)
+        change = tuned[0] - self.untuned[0], tuned[1] - self.untuned[1]
+        num_comparisons = self.plan.num_clusters**2
+        influence_KC = significance.pair_influence_KC(*change, self.sizes_C, self.sizes_C)
+        scores, influence = [], []
+        for measure in ("cosine", "distance"):
+            for place, languages in enumerate(self.language_pairs):
+                statistic = {"trial_id": trial_id, **_statistic(PAIRS, measure, *languages)}
+                errors = int(self.untuned[0][place].sum()), int(tuned[0][place].sum())
+                scores.append(statistic | _score_columns(*errors, num_comparisons, influence_KC[place]))
+                counts = {"by_positive": change[0][place], "by_negative": change[1][place]}
+                influence.append(statistic | counts)
+        for name, change_C in ((TUNED, -self.triplet_errors_C // 2), (HELD_OUT, 0 * self.triplet_errors_C)):
+            after_C = self.triplet_errors_C + (change_C if improvement != 0 else 0 * change_C)
+            comparisons_C = self.sizes_C * 5
+            influence_C = significance.triplet_influence_KC((after_C - self.triplet_errors_C)[None], comparisons_C)[0]
+            for measure in ("cosine", "distance"):
+                statistic = {"trial_id": trial_id, **_statistic(name, measure)}
+                errors = int(self.triplet_errors_C.sum()), int(after_C.sum())
+                scores.append(statistic | _score_columns(*errors, int(comparisons_C.sum()), influence_C))
+                influence.append(statistic | {"by_positive": after_C - self.triplet_errors_C, "by_negative": []})
+        return scores, influence
+
+
+def population_shift(improvement: float) -> float:
+    """Fall of the positives' scores that gives this improvement when there are infinitely many texts."""
+    untuned = norm.cdf(-MEAN_POSITIVE / np.sqrt(2))
+    return float(MEAN_POSITIVE + np.sqrt(2) * norm.ppf(untuned * (1 - improvement)))
+
+
+def _statistic(name: str, measure: str, query_language: str = "", passage_language: str = "") -> dict[str, str]:
+    is_pairs = bool(query_language)
+    return {
+        "set": name,
+        "kind": "pairs" if is_pairs else "triplets",
+        "relation": RELATION if is_pairs else "positive-negative",
+        "measure": measure,
+        "query_language": query_language,
+        "passage_language": passage_language,
+    }
+
+
+def _score_columns(before: int, after: int, num_comparisons: int, influence_C: NDArray[np.float64]) -> dict[str, Any]:
+    pnd = before / num_comparisons, after / num_comparisons
+    z, p = significance.paper_z(before, after, num_comparisons)
+    test = significance.clustered_test(np.array([pnd[1] - pnd[0]]), influence_C[None])
+    return {
+        "num_comparisons": num_comparisons,
+        "num_clusters": len(influence_C),
+        "errors_untuned": before,
+        "errors_tuned": after,
+        "pnd_untuned": pnd[0],
+        "pnd_tuned": pnd[1],
+        "query_pnd_untuned": np.nan,
+        "query_pnd_tuned": np.nan,
+        "improvement": float(metrics.improvement(*pnd)),
+        "paper_z": float(z),
+        "paper_p": float(p),
+        "clustered_se": float(test.se[0]),
+        "clustered_z": float(test.z[0]),
+        "clustered_p": float(test.p[0]),
+    }
+
+
+def _curve_row(trial_id: str) -> dict[str, Any]:
+    return {
+        "trial_id": trial_id,
+        "epoch": 0,
+        "num_steps": 0,
+        "train_loss": np.nan,
+        "validation_loss": 0.05,
+        "validation_errors": 10,
+        "num_validation": 100,
+        "improved": False,
+        "elapsed_s": 0.0,
+        "finished_at": datetime(2026, 1, 1, tzinfo=UTC),
+    }
+
+
+def _trial_row(sweep: str, trial: TrialSpec, status: str) -> dict[str, Any]:
+    tuning, is_diverged = trial.tuning, status == "DIVERGED"
+    return {
+        "trial_id": trial.trial_id,
+        "sweep": sweep,
+        "status": "DIVERGED" if is_diverged else "COMPLETE",
+        **tuning.model_dump(include={"learning_rate", "freeze", "seed", "batch_size", "margin", "weight_decay"}),
+        "backbone": trial.backbone.name,
+        "weights_digest": "0" * 64,
+        "untuned_id": UNTUNED_ID,
+        "num_trainable": 100,
+        "num_frozen": 10,
+        "num_epochs": 1,
+        "num_steps": 1000,
+        "kept_epoch": 0 if status == "UNTUNED" else 1,
+        "stopped_by": "diverged" if is_diverged else "max_epochs",
+        "tune_s": 1.0,
+        "evaluate_s": 1.0,
+        "peak_memory_bytes": 1,
+        "started_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "finished_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "spec_json": trial.model_dump_json(),
+        "provenance_json": "{}",
+    }

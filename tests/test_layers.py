@@ -1,0 +1,223 @@
+"""Which file may import what. The table below is the architecture; a file that it does not know fails until placed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LAYERS = (
+    # 0: what a laptop needs to read a sweep and its results
+    "__init__ spec sources results metrics significance drift provenance events",
+    # 1: torch: texts, encoders, tuning, scoring; runs and is tested without Ray
+    "backbones packaged_e5 freezing towers data hub_data local_data docstrings cldr sentences encode bank optim tune "
+    "evaluate pinning prepare trial",
+    # 2: a cluster, a tracking server, a terminal
+    "actors bank_build callbacks tracking search progress",
+    # 3: composes all of the above into a sweep
+    "orchestrator dryrun",
+)
+LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
+
+ONLY_IN = {
+    "ray": {"actors", "bank_build", "callbacks", "orchestrator", "progress", "search"},
+    "mlflow": {"tracking"},
+}
+"""Third-party package -> files of adiabatic_ray that may import it. `jobs` may import ray too."""
+
+LAYER_0_PACKAGES = {"numpy", "psutil", "pyarrow", "pydantic", "scipy"}
+ANALYSIS_PACKAGES = {"matplotlib", "numpy", "pandas", "pyarrow", "pydantic", "rich", "scipy"}
+ANALYSIS_MODULES = {"spec", "sources", "results", "metrics", "significance"}
+SWEEPS_MODULES = {"spec", "sources"}
+FOLDERS = ("adiabatic_ray", "analysis", "jobs", "sweeps")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module by its absolute name; `dots`: how many leading dots it was written with."""
+
+    line: int
+    name: str
+    dots: int = 0
+
+    @property
+    def top(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def inner(self) -> str:
+        """Name below the top: `spec` of `adiabatic_ray.spec.SweepSpec`; the package itself is `__init__`."""
+        return self.name.partition(".")[2].partition(".")[0] or "__init__"
+
+
+def imports_in(source: str, package: str) -> Iterator[Import]:
+    """Every import of a file in `package`, also those inside functions, conditions and `import_module("...")`."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import():
+                for alias in node.names:
+                    yield Import(node.lineno, alias.name)
+            case ast.ImportFrom():
+                above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+                base = [*above, node.module] if node.module else above
+                for alias in node.names:  # what is imported may itself be a module: `from adiabatic_ray import tune`
+                    yield Import(node.lineno, ".".join([*base, alias.name]), node.level)
+            case ast.Call(
+                func=ast.Attribute(attr="import_module" | "__import__") | ast.Name(id="import_module" | "__import__"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield Import(node.lineno, name)
+
+
+def violations(path: str, source: str) -> list[str]:
+    """What the file at `path` (relative to the root) imports against the rules, one line each."""
+    folder, _, rest = path.partition("/")
+    module = rest.removesuffix(".py")
+    package = str(PurePosixPath(path).parent).replace("/", ".")
+    if folder == "adiabatic_ray" and module not in LAYER_OF:
+        return [f"{path}: no layer knows this file. Place it in LAYERS of tests/test_layers.py."]
+    found = []
+    for item in imports_in(source, package):
+        if reason := _broken_rule(folder, module, item):
+            found.append(f"{path}:{item.line}: imports {item.name}: {reason}")
+    return found
+
+
+def _broken_rule(folder: str, module: str, item: Import) -> str | None:
+    if item.top in {"tests", "benchmarks"}:
+        return "not part of what is installed"
+    if item.dots > 1:
+        return "relative imports stay inside their folder, which has another parent in the checkout than installed"
+    if item.top == folder != "adiabatic_ray":
+        if not item.dots:
+            return f"write it relative: {folder} has another name installed"
+        return "a sweep file stands alone" if folder == "sweeps" else None
+    if item.top in FOLDERS and item.top != "adiabatic_ray":
+        return None if folder == "jobs" else "only jobs composes adiabatic_ray, analysis and sweeps"
+    if item.top == "adiabatic_ray":
+        return _broken_inner_rule(folder, module, item.inner)
+    if item.top in sys.stdlib_module_names:
+        return None
+    return _broken_package_rule(folder, module, item.top)
+
+
+def _broken_inner_rule(folder: str, module: str, target: str) -> str | None:
+    if target in FOLDERS:
+        return None if folder == "jobs" else "only jobs composes adiabatic_ray, analysis and sweeps"
+    layer = LAYER_OF.get(target, LAYER_OF["__init__"])  # no module of its own: a name in adiabatic_ray/__init__.py
+    if folder == "adiabatic_ray" and layer > LAYER_OF[module]:
+        return f"layer {LAYER_OF[module]} may not import from layer {layer}"
+    if folder == "analysis" and target not in ANALYSIS_MODULES:
+        return f"analysis imports from adiabatic_ray only {sorted(ANALYSIS_MODULES)}"
+    if folder == "sweeps" and target not in SWEEPS_MODULES:
+        return f"sweeps import from adiabatic_ray only {sorted(SWEEPS_MODULES)}"
+    return None
+
+
+def _broken_package_rule(folder: str, module: str, package: str) -> str | None:
+    if folder == "sweeps":
+        return "a sweep file needs only the standard library, spec and sources"
+    if folder == "analysis":
+        return None if package in ANALYSIS_PACKAGES else f"analysis imports only {sorted(ANALYSIS_PACKAGES)}"
+    if package in ONLY_IN and not (folder == "jobs" and package == "ray") and module not in ONLY_IN[package]:
+        return f"only {sorted(ONLY_IN[package])} may"
+    if folder == "adiabatic_ray" and LAYER_OF[module] == 0 and package not in LAYER_0_PACKAGES:
+        return f"layer 0 imports only {sorted(LAYER_0_PACKAGES)}"
+    return None
+
+
+FILES = sorted(file.relative_to(ROOT).as_posix() for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_imports_point_one_way(path):
+    assert violations(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+def test_every_layer_has_files():
+    present = {LAYER_OF[Path(path).stem] for path in FILES if path.startswith("adiabatic_ray/")}
+    assert present == set(range(len(LAYERS)))
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "reason"),
+    [
+        ("adiabatic_ray/utils.py", "", "LAYERS"),
+        ("adiabatic_ray/nested/spec.py", "", "LAYERS"),
+        ("adiabatic_ray/results.py", "import torch", "layer 0 imports only"),
+        ("adiabatic_ray/results.py", "def f():\n    from torch import nn", "layer 0 imports only"),
+        ("adiabatic_ray/spec.py", "from adiabatic_ray import tune", "layer 0 may not import from layer 1"),
+        ("adiabatic_ray/spec.py", "from .tune import tune", "layer 0 may not import from layer 1"),
+        ("adiabatic_ray/spec.py", "from . import tune", "layer 0 may not import from layer 1"),
+        ("adiabatic_ray/tune.py", "import adiabatic_ray.actors as a", "layer 1 may not import from layer 2"),
+        (
+            "adiabatic_ray/actors.py",
+            "from adiabatic_ray.orchestrator import run",
+            "layer 2 may not import from layer 3",
+        ),
+        ("adiabatic_ray/tune.py", "import ray.tune", "may"),
+        ("adiabatic_ray/tune.py", "import importlib\nimportlib.import_module('ray')", "may"),
+        ("adiabatic_ray/orchestrator.py", "import mlflow", "['tracking'] may"),
+        ("jobs/cli.py", "import mlflow", "['tracking'] may"),
+        ("adiabatic_ray/orchestrator.py", "import analysis", "only jobs composes"),
+        ("adiabatic_ray/orchestrator.py", "from adiabatic_ray.analysis import boundary", "only jobs composes"),
+        ("adiabatic_ray/orchestrator.py", "from ..analysis import boundary", "stay inside their folder"),
+        ("analysis/load.py", "from adiabatic_ray.drift import x", "analysis imports from adiabatic_ray only"),
+        ("analysis/load.py", "import torch", "analysis imports only"),
+        ("analysis/load.py", "from analysis.curves import x", "write it relative"),
+        ("analysis/load.py", "from jobs import cli", "only jobs composes"),
+        ("jobs/cli.py", "from jobs.run_sweep import main", "write it relative"),
+        ("jobs/cli.py", "from ..analysis import boundary", "stay inside their folder"),
+        ("jobs/cli.py", "from ..jobs import run_sweep", "stay inside their folder"),
+        ("sweeps/demo.py", "import numpy", "standard library, spec and sources"),
+        ("sweeps/demo.py", "from adiabatic_ray.freezing import x", "sweeps import from adiabatic_ray only"),
+        ("sweeps/demo.py", "from .other import sweep", "stands alone"),
+        ("adiabatic_ray/tune.py", "import tests.helpers", "not part of"),
+    ],
+)
+def test_a_planted_violation_is_found(path, source, reason):
+    (found,) = violations(path, source)
+    assert found.startswith(path) and reason in found
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("adiabatic_ray/tracking.py", "import mlflow\nfrom adiabatic_ray import results, significance"),
+        ("adiabatic_ray/actors.py", "import ray\nimport torch\nfrom adiabatic_ray.encode import encode"),
+        ("adiabatic_ray/results.py", "import json\nimport pyarrow as pa\nfrom adiabatic_ray import SOME_CONSTANT"),
+        (
+            "jobs/cli.py",
+            "import ray\nimport analysis\nfrom .run_sweep import main\nfrom adiabatic_ray.analysis import boundary",
+        ),
+        (
+            "analysis/load.py",
+            "import pandas\nfrom .curves import x\nfrom . import curves\nfrom adiabatic_ray import results",
+        ),
+        (
+            "sweeps/demo.py",
+            "import math\nfrom adiabatic_ray.spec import SweepSpec\nfrom adiabatic_ray.sources import Xnli",
+        ),
+    ],
+)
+def test_what_the_rules_allow(path, source):
+    assert violations(path, source) == []
+
+
+def test_analysis_loads_without_torch_ray_or_mlflow():
+    """The rules see this project's imports only; this sees what those bring in."""
+    modules = [path.removesuffix(".py").replace("/", ".") for path in FILES if path.startswith("analysis/")]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "print(sorted({'torch', 'ray', 'mlflow', 'transformers', 'datasets'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
