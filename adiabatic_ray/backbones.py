@@ -119,6 +119,11 @@ class Backbone:
         """Transformer blocks of the encoder."""
         return int(_transformers_config(self.config).num_hidden_layers)
 
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in one embedding."""
+        return int(_transformers_config(self.config).hidden_size)
+
     def tokenize(self, texts: Sequence[str], prefix: str) -> TokenizedTexts:
         """Token ids of texts, each with a prefix before it, cut to the specification's `max_length` tokens.
 
@@ -201,7 +206,7 @@ def _from_package(spec: BackboneSpec) -> Backbone:
         )
     encoder = packaged_e5.load_packaged_e5(spec.revision)
     config = _config_dict(_transformers_config(encoder.config))
-    return _checked(spec, config, encoder.weights, encoder.buffers, Tokenizer.from_str(encoder.tokenizer_json))
+    return _checked(spec, config, encoder.weights, encoder.buffers, encoder.tokenizer)
 
 
 def _from_folder(spec: BackboneSpec, folder: Path) -> Backbone:

@@ -16,6 +16,10 @@ class Announcer(ray_tune.Callback):  # type: ignore[misc]
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the listener: Tune pickles its callbacks for `Tuner.restore`, which this project does not use."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial was given its resources, for the first time or after a fault."""
         self._listener.trial_started(trial.config["trial_id"])

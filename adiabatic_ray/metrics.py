@@ -24,7 +24,7 @@ IntArray = NDArray[np.int64]
 AnyFloats = NDArray[np.float32] | NDArray[np.float64]
 
 _ROWS_AT_ONCE = 512
-"""Rows converted to float64 at a time: the fastest of 128 to 1,670 rows of 384 numbers, and it bounds the memory."""
+"""Rows converted to float64 at a time: bounds the memory (3 MiB at 384 dimensions) at no cost in time."""
 
 _COLUMNS_AT_ONCE = 4096
 """Half of numpy's iterator buffer (8,192). A longer row is summed in parts that depend on its place in the array."""
@@ -78,13 +78,15 @@ def pair_scores(queries_PD: AnyFloats, passages_PD: AnyFloats) -> tuple[FloatArr
                 f"embeddings must be float32 or float64; the {side} side is {array.dtype}. Encode in float32: half "
                 "precision moves the counts by about as much as tuning does."
             )
-    cosine_P = np.empty(len(queries_PD))
-    neg_distance_P = np.empty(len(queries_PD))
-    for start in range(0, len(queries_PD), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        # C order: einsum adds along the fastest axis first, so another layout would be another order of summation.
-        query = queries_PD[rows].astype(np.float64, order="C")
-        passage = passages_PD[rows].astype(np.float64, order="C")
+    num_pairs, num_dimensions = queries_PD.shape
+    cosine_P, neg_distance_P = np.empty(num_pairs), np.empty(num_pairs)
+    # Reused, as new pages cost as much as the arithmetic. In C order, because einsum adds along the fastest axis first:
+    # another layout would be another order of summation.
+    query_block, passage_block = np.empty((2, min(num_pairs, _ROWS_AT_ONCE), num_dimensions))
+    for start in range(0, num_pairs, _ROWS_AT_ONCE):
+        rows = slice(start, min(start + _ROWS_AT_ONCE, num_pairs))
+        query, passage = query_block[: rows.stop - start], passage_block[: rows.stop - start]
+        query[:], passage[:] = queries_PD[rows], passages_PD[rows]
         query_norms, passage_norms = _row_dots(query, query), _row_dots(passage, passage)
         _usable_norms(query_norms, "query", start)
         _usable_norms(passage_norms, "passage", start)

@@ -68,8 +68,6 @@ def pin_trials(spec: SweepSpec, loader: Loader) -> list[TrialSpec]:
                 f"{trial.source.name}: tuning needs at least one batch of {trial.tuning.batch_size} samples, got "
                 f"{len(inputs.tuning.queries)}; lower tuning.batch_size or raise num_tune"
             )
-        if not inputs.validation.queries:
-            raise ValueError(f"{trial.source.name}: tuning needs validation samples, got none; set num_validation")
     return trials
 
 

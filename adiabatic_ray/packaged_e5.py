@@ -63,7 +63,7 @@ class PackagedEncoder:
     """float32, by name in `BertModel.named_parameters()`."""
     buffers: dict[str, np.ndarray]
     """int64, the model's constant tensors, by name in `BertModel.named_buffers()`."""
-    tokenizer_json: str
+    tokenizer: Tokenizer
 
 
 def load_packaged_e5(version: str | None = VERSION) -> PackagedEncoder:
@@ -131,7 +131,7 @@ def parse_e5(content: bytes) -> PackagedEncoder:
             f"the file must begin with E5S1, version 1, blocks of {_BLOCK_WEIGHTS}, got {magic!r}, {version}, {block}; "
             f"give {FILE_NAME} of {PACKAGE} {VERSION}"
         )
-    tokenizer_json, offset = _read_tokenizer(content, struct.calcsize("<4sI7ifi"))
+    tokenizer, offset = _read_tokenizer(content, struct.calcsize("<4sI7ifi"))
     shapes = _shapes(hidden, layers, feed_forward, vocabulary, positions, types)
     config = {
         "model_type": "bert",
@@ -149,7 +149,7 @@ def parse_e5(content: bytes) -> PackagedEncoder:
         "embeddings.position_ids": np.arange(positions, dtype=np.int64)[None],
         "embeddings.token_type_ids": np.zeros((1, positions), dtype=np.int64),
     }
-    return PackagedEncoder(config, _read_weights(content, offset, shapes), buffers, tokenizer_json)
+    return PackagedEncoder(config, _read_weights(content, offset, shapes), buffers, tokenizer)
 
 
 def dequantize(blocks: np.ndarray) -> np.ndarray:
@@ -222,22 +222,19 @@ def _read_weights(content: bytes, offset: int, shapes: dict[str, tuple[str, tupl
     return weights
 
 
-def _read_tokenizer(content: bytes, offset: int) -> tuple[str, int]:
-    """Tokenizer as JSON, and the offset of what follows its part of the file."""
+def _read_tokenizer(content: bytes, offset: int) -> tuple[Tokenizer, int]:
+    """Tokenizer, and the offset of what follows its part of the file."""
     num_pieces, bos, eos, pad, unk, num_bytes = struct.unpack_from("<5iQ", content, offset)
     offset += struct.calcsize("<5iQ")
     bounds = np.frombuffer(content, dtype="<u4", count=num_pieces + 1, offset=offset).tolist()
     offset += 4 * (num_pieces + 1)
     scores = np.frombuffer(content, dtype="<f4", count=num_pieces, offset=offset).astype(np.float64).tolist()
     offset += 4 * num_pieces
-    pieces = [
-        content[offset + start : offset + stop].decode("utf-8") for start, stop in itertools.pairwise(bounds)
-    ]
+    pieces = [content[offset + start : offset + stop].decode("utf-8") for start, stop in itertools.pairwise(bounds)]
     offset += num_bytes
     _, num_bytes = struct.unpack_from("<iI", content, offset)
     offset += struct.calcsize("<iI") + num_bytes
-    tokenizer = _build_tokenizer(list(zip(pieces, scores, strict=True)), bos, eos, pad, unk)
-    return tokenizer.to_str(), offset
+    return _build_tokenizer(list(zip(pieces, scores, strict=True)), bos, eos, pad, unk), offset
 
 
 def _build_tokenizer(pieces: list[tuple[str, float]], bos: int, eos: int, pad: int, unk: int) -> Tokenizer:

@@ -6,7 +6,6 @@ the specification: digests of weights and texts are filled in, so that a trial's
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from adiabatic_ray.backbones import Backbone, load_backbone
 from adiabatic_ray.bank import BankKey, digest_of_texts
-from adiabatic_ray.data import Part, PairSet, TripletSet, load_pairs, load_triplets
+from adiabatic_ray.data import PairSet, TripletSet, load_pairs, load_triplets, load_tuning, tuning_digest
 from adiabatic_ray.evaluate import Prepared, PreparedPairs, PreparedTriplets
 from adiabatic_ray.sources import CldrNames, EvaluationSource, PairFile, TripletSource, Xnli
 from adiabatic_ray.spec import BackboneSpec, TrialSpec
@@ -82,8 +81,8 @@ class Loader:
     """Loads each backbone and each text set once, however many trials name it."""
 
     _backbones: dict[BackboneSpec, Backbone] = field(default_factory=dict)
-    _triplets: dict[tuple[TripletSource, Part], TripletSet] = field(default_factory=dict)
-    _pairs: dict[Xnli | CldrNames | PairFile, PairSet] = field(default_factory=dict)
+    _tuning: dict[TripletSource, tuple[TripletSet, TripletSet]] = field(default_factory=dict)
+    _sets: dict[EvaluationSource, TripletSet | PairSet] = field(default_factory=dict)
 
     def pin(self, trial: TrialSpec) -> TrialSpec:
         """Copy of a trial with the digests of its weights and texts filled in.
@@ -92,10 +91,10 @@ class Loader:
             ValueError: something cannot be loaded, or a digest that was given does not match what was found.
         """
         inputs = self.load(trial)
-        found = hashlib.sha256(f"{inputs.tuning.digest}{inputs.validation.digest}".encode()).hexdigest()
-        source = trial.source.model_copy(update={"digest": _checked(trial.source, found)})
+        digest = tuning_digest(inputs.tuning, inputs.validation)
+        source = trial.source.model_copy(update={"digest": digest})
         sets = tuple(
-            one.model_copy(update={"digest": _checked(one, texts.digest)})
+            one.model_copy(update={"digest": texts.digest})
             for one, texts in zip(trial.evaluation.sets, inputs.evaluation, strict=True)
         )
         backbone = trial.backbone.model_copy(update={"weights_digest": inputs.backbone.weights_digest})
@@ -103,41 +102,32 @@ class Loader:
         return trial.model_copy(update={"backbone": backbone, "source": source, "evaluation": evaluation})
 
     def load(self, trial: TrialSpec) -> Inputs:
-        """Backbone and texts of a trial.
+        """Backbone and texts of a trial; digests that are given are checked.
 
         Raises:
             ValueError: something cannot be loaded; the message gives the rule, what was got and the fix.
         """
         if trial.backbone not in self._backbones:
             self._backbones[trial.backbone] = load_backbone(trial.backbone)
+        if trial.source not in self._tuning:
+            tuning, validation = load_tuning(trial.source)
+            if validation is None:
+                raise ValueError(f"{trial.source.name}: tuning needs validation samples, got none; set num_validation")
+            self._tuning[trial.source] = tuning, validation
+        tuning, validation = self._tuning[trial.source]
         return Inputs(
             self._backbones[trial.backbone],
-            self._load_triplets(trial.source, "tune"),
-            self._load_triplets(trial.source, "validation"),
+            tuning,
+            validation,
             tuple(self._load_set(source) for source in trial.evaluation.sets),
             trial.evaluation.token_budget,
         )
 
     def _load_set(self, source: EvaluationSource) -> TripletSet | PairSet:
-        if not isinstance(source, Xnli | CldrNames | PairFile):
-            return self._load_triplets(source, "evaluation")
-        if source not in self._pairs:
-            self._pairs[source] = load_pairs(source)
-        return self._pairs[source]
-
-    def _load_triplets(self, source: TripletSource, part: Part) -> TripletSet:
-        if (source, part) not in self._triplets:
-            self._triplets[source, part] = load_triplets(source, part)
-        return self._triplets[source, part]
-
-
-def _checked(source: EvaluationSource, found: str) -> str:
-    if source.digest not in (None, found):
-        raise ValueError(
-            f"{source.name}: the texts must be those that the digest names ({source.digest}), got {found}; "
-            "restore the data, or remove the digest to ask a new question"
-        )
-    return found
+        if source not in self._sets:
+            is_pairs = isinstance(source, Xnli | CldrNames | PairFile)
+            self._sets[source] = load_pairs(source) if is_pairs else load_triplets(source, "evaluation")
+        return self._sets[source]
 
 
 def _tuning_triplets(backbone: Backbone, texts: TripletSet, bank_PD: np.ndarray) -> TuningTriplets:

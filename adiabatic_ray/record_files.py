@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from os import environ
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -135,15 +135,15 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     number = 0
     try:
         with _open_lines(path) as file:
-            for number, line in enumerate(file, start=1):  # noqa: B007 - told in the message below
+            for number, line in enumerate(file, start=1):
                 if not line.isspace():
                     yield number, line
     except (OSError, EOFError, zlib.error) as error:  # OSError: also a file that is not gzipped
         raise ValueError(f"{path}, after line {number}: cannot be read: {error}; replace the file") from error
 
 
-def _open_lines(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
+def _open_lines(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:

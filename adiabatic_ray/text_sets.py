@@ -1,9 +1,9 @@
 """The two shapes of data that everything else works with, how they are built, split and fingerprinted.
 
-A `TripletSet` is queries with positive and negative passages in compressed rows: texts once, comparisons as numbers. A
-`PairSet` is labelled pairs whose texts exist in several languages. Loaders yield plain `Sample` and `Pair` records; this
-file alone knows the layout. A digest covers texts and structure, never names or places, so that the same content from
-another folder is the same data.
+A `TripletSet` is queries with positive and negative passages in compressed rows: texts once, comparisons as numbers.
+A `PairSet` is labelled pairs whose texts exist in several languages. Loaders yield plain `Sample` and `Pair` records;
+this file alone knows the layout. A digest covers texts and structure, never names or places, so that the same content
+from another folder is the same data.
 
 Shapes: Q queries, P passages, U unique queries, N pairs, C clusters.
 """
@@ -172,8 +172,8 @@ def part_range(source: Triplets, part: Part, total: int, unit: str = "samples") 
     sizes = f"num_tune={tune}, num_validation={validation}, num_evaluation={evaluation}"
     if rest < 0:
         raise ValueError(
-            f"{source.name}: the parts may not overlap, so num_tune + num_validation + num_evaluation may be at most the "
-            f"{total} {unit} there are; got {sizes}, that is {total - rest}; lower them by {-rest}"
+            f"{source.name}: the parts may not overlap, so num_tune + num_validation + num_evaluation may be at most "
+            f"the {total} {unit} there are; got {sizes}, that is {total - rest}; lower them by {-rest}"
         )
     if tune is None and evaluation is None:
         if part != "evaluation":

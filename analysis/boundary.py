@@ -1,7 +1,7 @@
 """First estimate of the adiabatic boundary: the learning rate up to which multilingual quality holds.
 
-The criterion. Multilingual quality holds at a rate when the mean improvement over all language pairs (see `resample`) is
-at or above `level`, by default -0.01: one percent more errors, relative to the untuned backbone. The boundary is where
+The criterion. Multilingual quality holds at a rate when the mean improvement over all language pairs (see `resample`)
+is at or above `level`, by default -0.01: one percent more errors, relative to the untuned backbone. The boundary is where
 the curve of seed means, straight between neighbouring rates on a log10 axis, first falls below the level, going up.
 
 Why the first crossing and not the last. The boundary promises that every rate below it is safe, so a dip below the
@@ -38,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adiabatic_ray import results
+from adiabatic_ray.results import ResultsError
 
 from .load import Sweep, load_sweep
 from .resample import NUM_RESAMPLES, Floats, MeanCurve, mean_curves
@@ -45,6 +46,9 @@ from .resample import NUM_RESAMPLES, Floats, MeanCurve, mean_curves
 LEVEL = -0.01
 """Smallest mean improvement that still counts as preserved: 1% more errors, relative."""
 CONFIDENCE = 0.95
+NOTHING_TO_ESTIMATE = (
+    "a boundary needs a finished trial with a rate above 0, and a pair set in which the untuned backbone makes errors"
+)
 
 Censored = Literal["none", "above", "below"]
 
@@ -103,9 +107,13 @@ def estimate_boundaries(
 
     Raises:
         ValueError: a level that is not finite, too few replicates, a negative seed.
-        ResultsError: nothing to estimate from, see `resample.mean_curves`.
+        ResultsError: no such trial or pair set, or tables that do not fit, see `resample.mean_curves`.
     """
     curves = mean_curves(sweep, num_resamples=num_resamples, seed=seed)
+    if not curves:
+        raise ResultsError(
+            f"{NOTHING_TO_ESTIMATE}, got none in {sweep.out}; add learning rates, or a pair set to evaluation.sets"
+        )
     return [boundary_of(curve, level=level) for curve in curves]
 
 
@@ -191,14 +199,13 @@ def sentence(boundary: Boundary) -> str:
     criterion, level = f"the mean change over {b.num_language_pairs} language pairs", f"{100 * b.level:+g}%"
     if b.censored == "above":
         main = (
-            f"Multilingual quality ({where}) holds at every rate tried, so the boundary lies above {format_rate(b.estimate)} "
-            f"({interval}): {criterion} stays at or above {level}"
+            f"Multilingual quality ({where}) holds at every rate tried, so the boundary lies above "
+            f"{format_rate(b.estimate)} ({interval}): {criterion} stays at or above {level}"
         )
     elif b.censored == "below":
-        reason = "falls below" if b.num_diverged == 0 else "is broken or below"
         main = (
-            f"Multilingual quality ({where}) holds at no rate tried, so the boundary lies below {format_rate(b.estimate)} "
-            f"({interval}): {criterion} {reason} {level} there"
+            f"Multilingual quality ({where}) does not hold at the lowest rate tried, so the boundary lies below "
+            f"{format_rate(b.estimate)} ({interval}): {criterion} is below {level} there"
         )
     else:
         main = (
@@ -271,14 +278,20 @@ def _coverage(b: Boundary) -> str:
 
 def _reservations(b: Boundary) -> list[str]:
     notes = []
+    if b.num_diverged:
+        notes.append(f"{_trials(b.num_diverged)} diverged: broken")
     if b.is_gap_diverged and b.last_holding_rate is not None and b.first_failing_rate is not None:
         gap = f"{format_rate(b.last_holding_rate)} and {format_rate(b.first_failing_rate)}"
-        notes.append(f"a trial diverged, so the estimate is the middle between {gap}")
+        notes.append(f"the estimate is the middle between {gap}, where one of them diverged")
     if b.num_kept_untuned:
-        notes.append(f"{b.num_kept_untuned} trials kept the untuned state and could show no harm")
+        notes.append(f"{_trials(b.num_kept_untuned)} kept the untuned state and could show no harm")
     if b.num_absent:
-        notes.append(f"{b.num_absent} trials failed or are missing")
+        notes.append(f"{_trials(b.num_absent)} failed or missing")
     return notes
+
+
+def _trials(number: int) -> str:
+    return f"{number} trial" if number == 1 else f"{number} trials"
 
 
 def _rate(log_rate: float, curve: MeanCurve) -> float:

@@ -46,13 +46,9 @@ def criteria(sweep: Sweep) -> list[Criterion]:
 
     Improvement is relative to the untuned errors, so a relation without any untuned error, in any language pair, is
     left out: its improvement is undefined.
-
-    Raises:
-        ResultsError: the untuned counts are missing.
     """
     found: dict[Criterion, None] = {}
-    for untuned_id in sweep.untuned_ids():
-        rows = sweep.untuned(untuned_id)
+    for rows in sweep.untuned.values():
         pairs = rows[rows["kind"] == "pairs"]
         names = zip(pairs["set"], pairs["relation"], pairs["measure"], pairs["by_positive"], strict=True)
         found |= {Criterion(name, relation, measure): None for name, relation, measure, errors in names if errors.any()}

@@ -56,6 +56,8 @@ class Sweep:
     curves: pd.DataFrame
     scores: pd.DataFrame
     """Rows of trials that are done; a diverged trial has no score."""
+    untuned: dict[str, pd.DataFrame]
+    """By untuned id: rows of the `untuned` table that finished trials are compared with."""
 
     def status(self, trial_id: str) -> str:
         """COMPLETE, DIVERGED, FAILED or MISSING."""
@@ -76,18 +78,6 @@ class Sweep:
         """
         return _read(self.out, "influence", [trial_id])
 
-    def untuned(self, untuned_id: str) -> pd.DataFrame:
-        """Rows of the `untuned` table: what trials with this `untuned_id` are compared with.
-
-        Raises:
-            ResultsError: the file is missing or of another schema version.
-        """
-        return _read(self.out, "untuned", [untuned_id])
-
-    def untuned_ids(self) -> list[str]:
-        """Untuned ids of the finished trials, in order of first use."""
-        return list(dict.fromkeys(self.trials["untuned_id"]))
-
 
 def load_sweep(out: Path) -> Sweep:
     """Read a results folder.
@@ -100,7 +90,9 @@ def load_sweep(out: Path) -> Sweep:
             version, no finished trial, or a finished trial whose tables are missing.
     """
     if not out.is_dir():
-        raise ResultsError(f"a results folder must exist, got {out}; give the folder that `adiabatic sweep` wrote (--out)")
+        raise ResultsError(
+            f"a results folder must exist, got {out}; give the folder that `adiabatic sweep` wrote (--out)"
+        )
     content = results.read_sweep(out)
     try:
         spec = SweepSpec.model_validate(content["spec"])
@@ -130,6 +122,7 @@ def load_sweep(out: Path) -> Sweep:
         trials=trials,
         curves=_read(out, "curves", finished),
         scores=_read(out, "scores", list(completeness.done)),
+        untuned={untuned_id: _read(out, "untuned", [untuned_id]) for untuned_id in trials["untuned_id"].unique()},
     )
 
 
@@ -148,8 +141,8 @@ def _read(out: Path, table: str, file_ids: list[str]) -> pd.DataFrame:
         path = results.table_path(out, table, file_id)
         if not path.is_file():
             raise ResultsError(
-                f"a finished trial has all its tables, got no {path}; copy the whole folder, or delete "
-                f"{results.table_path(out, 'trials', file_id)} and run the sweep again"
+                f"a finished trial has all its tables, got no {path}; copy the whole folder, or delete the trial's file "
+                f"in {out / 'trials'} and run the sweep again"
             )
     return results.read_table(out, table, file_ids).to_pandas()
 

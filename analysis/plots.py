@@ -1,7 +1,6 @@
-"""Pictures: gains and losses against the learning rate (the idea of the paper's Figure 2), improvement by language pair
-(its Figure 1).
+"""Pictures: curves against the learning rate, and a heat map of the language pairs.
 
-Colours are Okabe and Ito's, which the colour-blind can tell apart; every series also differs in marker or line. Files
+They follow the paper's Figure 2 and Figure 1. Colours are Okabe and Ito's, which the colour-blind can tell apart; every series also differs in marker or line. Files
 are drawn by the Agg backend, without a display.
 """
 
@@ -19,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from adiabatic_ray.results import ResultsError
 
-from .boundary import LEVEL, Boundary, boundary_of, format_rate
+from .boundary import LEVEL, NOTHING_TO_ESTIMATE, Boundary, boundary_of, format_rate
 from .curves import ALPHA, Criterion, criteria, curve_table, other_triplet_sets, rate_table
 from .load import Sweep
 from .resample import MeanCurve, mean_curves
@@ -39,8 +38,8 @@ def plot_curves(
 
     Left: language pairs improved and degraded, by the clustered test (thick) and by the paper's z-test (thin, open).
     Right: improvement in percent on the English triplet sets, one marker a trial, open where the clustered test is not
-    significant at 5%; and the mean over language pairs with its 95% band. The boundary is a vertical line in its interval.
-    A sweep with several groups of settings gets one row for each group, for its first criterion only.
+    significant at 5%; and the mean over language pairs with its 95% band. The boundary is a vertical line in its
+    interval. A sweep with several groups of settings gets one row for each group, for its first criterion only.
 
     Args:
         sweep: a loaded sweep.
@@ -52,10 +51,13 @@ def plot_curves(
         The boundaries that are drawn, one for each row.
 
     Raises:
-        ResultsError: see `mean_curves`.
+        ResultsError: no curve to draw, see `estimate_boundaries`.
         OSError: the file cannot be written.
     """
-    chosen = _rows_to_draw(mean_curves(sweep) if curves is None else curves)
+    curves = mean_curves(sweep) if curves is None else curves
+    if not curves:
+        raise ResultsError(f"{NOTHING_TO_ESTIMATE}, got none in {sweep.out}; so does a picture of it")
+    chosen = _rows_to_draw(curves)
     trials, rates = curve_table(sweep), rate_table(sweep)
     trials, rates = trials[trials["learning_rate"] > 0], rates[rates["learning_rate"] > 0]
     figure = Figure(figsize=(12, 0.4 + 5.2 * len(chosen)), layout="constrained")
@@ -111,7 +113,7 @@ def plot_heatmap(sweep: Sweep, which: str | float, path: Path, *, criterion: Cri
     axes = figure.subplots()
     image = axes.imshow(percent_LL, cmap="RdBu", norm=Normalize(-limit, limit))
     for row, column in np.ndindex(percent_LL.shape):
-        value = percent_LL[row, column]
+        value = float(percent_LL[row, column])
         ink = "white" if abs(value) > 0.55 * limit else "black"
         axes.text(column, row, _cell(value, limit), ha="center", va="center", fontsize=8, color=ink)
     axes.set_xticks(range(len(languages)), languages)
@@ -167,19 +169,20 @@ def _draw_improvement(
         axes.plot(means["learning_rate"], 100 * means[gain], color=colour, linewidth=1.5)
         for is_significant, part in trials.dropna(subset=[gain]).groupby(trials[p] <= ALPHA):
             face = colour if is_significant else "white"
-            style = {"color": colour, "marker": marker, "markerfacecolor": face, "markersize": 6}
-            axes.plot(part["learning_rate"], 100 * part[gain], linestyle="none", **style)
+            axes.plot(part["learning_rate"], 100 * part[gain], marker, color=colour, markerfacecolor=face, markersize=6)
         axes.plot([], [], color=colour, marker=marker, label=label)
         shown.append(100 * means[gain].to_numpy())
     is_finite_R = np.isfinite(curve.mean_R)
     mean_R = np.where(is_finite_R, 100 * curve.mean_R, np.nan)
     low_R, high_R = (np.where(is_finite_R & np.isfinite(end_R), 100 * end_R, np.nan) for end_R in curve.band())
     axes.fill_between(curve.rates_R, low_R, high_R, color=MEAN, alpha=0.2, linewidth=0)
-    axes.plot(curve.rates_R, mean_R, color=MEAN, marker="*", markersize=9, linewidth=2, label="mean of language pairs, 95% band")
+    label = "mean of language pairs, 95% band"
+    axes.plot(curve.rates_R, mean_R, color=MEAN, marker="*", markersize=9, linewidth=2, label=label)
     shown.append(mean_R[is_finite_R])
     axes.axhline(0, color="black", linewidth=0.6)
     axes.axhline(100 * level, color=BAD, linewidth=1, linestyle=":", label=f"level of the criterion, {100 * level:g}%")
-    axes.plot([], [], linestyle="none", marker="o", color="grey", markerfacecolor="white", label="not significant (clustered)")
+    label = "not significant (clustered)"
+    axes.plot([], [], linestyle="none", marker="o", color="grey", markerfacecolor="white", label=label)
     values = np.concatenate(shown)
     if len(values) and np.abs(values).max() > WIDE_PERCENT:
         axes.set_yscale("symlog", linthresh=10, linscale=2)
@@ -198,7 +201,7 @@ def _draw_boundary(axes: Axes, boundary: Boundary) -> None:
     edge = boundary.lowest_rate / 10, boundary.highest_rate * 10
     axes.axvspan(max(left, edge[0]), min(right, edge[1]), color="#F0E442", alpha=0.35, linewidth=0, zorder=0)
     if boundary.censored == "none":
-        label = f"boundary {format_rate(boundary.estimate)}, 95% interval"
+        label = f"boundary {format_rate(boundary.estimate)} ({boundary.confidence:.0%})"
         axes.axvline(boundary.estimate, color="black", linewidth=1.2, linestyle="-.", label=label, zorder=1)
     else:
         rate = format_rate(boundary.estimate)
@@ -243,7 +246,7 @@ def _improvement_by_pair(sweep: Sweep, which: str | float, criterion: Criterion)
     else:
         chosen = [trial_id for trial_id, spec in sweep.trial_specs.items() if spec.tuning.learning_rate == which]
         chosen = [trial_id for trial_id in chosen if trial_id in sweep.completeness.done]
-        title = f"learning rate {format_rate(which, 3)}, mean of {len(chosen)} trials" if len(chosen) != 1 else chosen[0]
+        title = f"learning rate {format_rate(which, 3)}, mean of {len(chosen)} trial(s)"
     scores = sweep.scores
     rows = scores[
         scores["trial_id"].isin(chosen)

@@ -9,9 +9,14 @@ Premises: one multinomial resample is shared by all trials and all language pair
 texts. It acts through the influence of each cluster on the mean improvement, a ratio linearised in both parts:
     d(-D/U) = -dD/U + D dU/U^2,   D change of PND, U untuned PND
 with dD, dU from `significance.pair_influence_KC`. The second-order term is the relative error of U (about 2% on XNLI)
-squared: far below the rest. Seeds: within each rate, n - 1 of its n seeds are drawn with replacement, which gives the
-seed mean the variance s^2 / n (n draws give s^2 (n - 1) / n^2, a third too small with three seeds; McCarthy and Snowden
-1985). A rate with one seed keeps it: then nothing is said about seeds there.
+squared: far below the rest. With few premises the replicates spread too far rather than too little: the influence of a
+small change holds the noise of few comparisons twice (as DeLong's variance does), and a 95% interval for 100 premises
+covered the truth 99 times of 100 in simulation.
+Seeds: within each rate the mean of n seeds moves by s / sqrt(n) times a draw from Student's t with n - 1 degrees of
+freedom. Drawing n seeds with replacement, the plain bootstrap, needs more seeds than anybody runs: in simulation its 95%
+intervals covered 76-82% with 3 seeds and 86-89% with 5, these 95-99% and 95-97%. A rate with one seed keeps its value:
+then nothing is said about seeds there. Where d of n seeds diverged, a replicate is broken with the chance that n draws
+hold one of them, 1 - (1 - d/n)^n.
 
 Legend: T trials, R rates, C clusters, K language pairs, B replicates.
 """
@@ -68,7 +73,7 @@ class MeanCurve:
 
 
 def mean_curves(sweep: Sweep, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> list[MeanCurve]:
-    """One curve for each group and criterion, groups in the order of the sweep.
+    """One curve for each group and criterion, groups in the order of the sweep; none for a group without scored pairs.
 
     Rate 0 is a control and has no place on a logarithmic axis; failed and missing trials are absent. Every curve starts
     from the same seed, so that one does not depend on which others there are.
@@ -80,35 +85,32 @@ def mean_curves(sweep: Sweep, *, num_resamples: int = NUM_RESAMPLES, seed: int =
 
     Raises:
         ValueError: too few replicates, or a negative seed.
-        ResultsError: no group has a finished trial with a rate above 0 and a pair set with untuned errors, or the
-            influence tables do not fit the untuned counts.
+        ResultsError: influence tables that are missing or do not fit the untuned counts.
     """
     if num_resamples < 100:
-        raise ValueError(f"an interval needs at least 100 replicates, got {num_resamples}; the default is {NUM_RESAMPLES}")
+        raise ValueError(
+            f"an interval needs 100 or more replicates, got {num_resamples}; the default is {NUM_RESAMPLES}"
+        )
     if seed < 0:
         raise ValueError(f"the bootstrap's seed must be 0 or above, got {seed}; the default is 0")
     table = curve_table(sweep)
     untuned_ids = sweep.trials.set_index("trial_id")["untuned_id"]
     improvements: dict[str, dict[Criterion, TrialImprovement]] = {}
-    for untuned_id in sweep.untuned_ids():
-        untuned = _by_statistic(sweep.untuned(untuned_id))
+    found = criteria(sweep)
+    for untuned_id, untuned_rows in sweep.untuned.items():
+        untuned = _by_statistic(untuned_rows)
         for trial_id in untuned_ids.index[untuned_ids == untuned_id]:
             is_broken = trial_id in sweep.completeness.diverged
             tuned = None if is_broken else _by_statistic(sweep.influence(trial_id))
-            improvements[trial_id] = _trial_improvements(criteria(sweep), trial_id, tuned, untuned)
+            improvements[trial_id] = _trial_improvements(found, trial_id, tuned, untuned)
     curves = []
     for group in dict.fromkeys(sweep.groups.values()):
         part = table[(table["group"] == group) & (table["learning_rate"] > 0)].set_index("trial_id")
-        for criterion in criteria(sweep):
+        for criterion in found:
             chosen = [i for i in part.index if criterion in improvements.get(i, {})]
             if chosen:
                 trials = [improvements[i][criterion] for i in chosen]
                 curves.append(_curve(group, criterion, part, chosen, trials, num_resamples, seed))
-    if not curves:
-        raise ResultsError(
-            f"a boundary needs a finished trial with a rate above 0 and a pair set in which the untuned backbone makes "
-            f"errors, got none in {sweep.out}; add rates, or a pair set to evaluation.sets"
-        )
     return curves
 
 
@@ -179,11 +181,26 @@ def resample_curve(
     seeds_R = np.bincount(rate_of_T).astype(np.int64)
     mean_R, replicates_BR = np.empty(len(rates_R)), np.empty((num_resamples, len(rates_R)))
     for place, num_seeds in enumerate(seeds_R):
-        of_rate_BS = trials_BT[:, rate_of_T == place]
-        drawn_BS = rng.integers(num_seeds, size=(num_resamples, max(num_seeds - 1, 1)))
-        mean_R[place] = mean_T[rate_of_T == place].mean()
-        replicates_BR[:, place] = np.take_along_axis(of_rate_BS, drawn_BS, axis=1).mean(axis=1)
+        of_rate_T = rate_of_T == place
+        mean_R[place] = mean_T[of_rate_T].mean()
+        replicates_BR[:, place] = _seed_means(trials_BT, mean_T, of_rate_T & ~diverged_T, rng)
+        num_broken = int((of_rate_T & diverged_T).sum())
+        if num_broken:
+            is_broken_B = rng.random(num_resamples) >= (1 - num_broken / num_seeds) ** num_seeds
+            replicates_BR[is_broken_B, place] = -np.inf
     return rates_R, mean_R, replicates_BR, seeds_R
+
+
+def _seed_means(trials_BT: Floats, mean_T: Floats, chosen_T: NDArray[np.bool_], rng: np.random.Generator) -> Floats:
+    """Replicates of the mean over some seeds of one rate; -inf when there is none."""
+    num_seeds = int(chosen_T.sum())
+    if num_seeds == 0:
+        return np.full(len(trials_BT), -np.inf)
+    means_B: Floats = trials_BT[:, chosen_T].mean(axis=1)
+    if num_seeds > 1:
+        error = mean_T[chosen_T].std(ddof=1) / np.sqrt(num_seeds)
+        means_B += error * rng.standard_t(num_seeds - 1, size=len(trials_BT))
+    return means_B
 
 
 def _curve(

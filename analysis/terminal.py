@@ -15,8 +15,8 @@ from .load import Sweep
 
 LEGEND = (
     "Gains and mean changes are improvements of PND in %, positive is better. +/- counts language pairs improved and "
-    "degraded: by the paired test clustered by premise (false discovery rate 5%), and by the paper's z-test, which takes "
-    "all comparisons for independent. Means over seeds."
+    "degraded: by the paired test clustered by premise (false discovery rate 5%), and by the paper's z-test, which "
+    "takes all comparisons for independent. Means over seeds."
 )
 
 

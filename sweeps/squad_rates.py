@@ -3,7 +3,7 @@
 Question: up to which learning rate do the languages of XNLI hold when the packaged E5 is tuned on SQuAD sentences?
 Hypothesis: with a few hundred steps instead of tens of thousands the boundary lies orders of magnitude above the
 paper's 6e-8, since what moves a tower is rate times steps.
-Trials: 6 rates from 5e-8 to 1e-4, one seed, 200 steps each, the final state evaluated (a rate that only does harm must
+Trials: 6 rates from 5e-8 to 1e-4, one seed, 150 steps each, the final state evaluated (a rate that only does harm must
 show it). Cost: see docs/squad_rates.md.
 Deciding rule: the boundary of the mean improvement over language pairs, XNLI entailment-neutral, cosine.
 
@@ -19,14 +19,14 @@ RATES = (5e-8, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4)
 def sweep() -> SweepSpec:
     """Rates over three decades, all 225 language pairs, two arXiv sets."""
     hub, papers = "${ADIABATIC_DATA}/hub", "${ADIABATIC_DATA}/arxiv_30k.parquet"
-    squad = SquadSentences(path=hub, splits=("validation",), num_tune=900, num_validation=60, num_evaluation=240)
+    squad = SquadSentences(path=hub, splits=("validation",), num_tune=880, num_validation=60, num_evaluation=236)
     return SweepSpec(
         name="squad-rates",
         question="Up to which learning rate do XNLI's languages hold when E5 is tuned on SQuAD sentences?",
         trial=TrialSpec(
             backbone=PACKAGED_E5,
             source=squad,
-            tuning=TuningSpec(batches_per_epoch=50, max_epochs=4, idle_epochs=None, keep="final"),
+            tuning=TuningSpec(batches_per_epoch=50, max_epochs=3, idle_epochs=None, keep="final"),
             evaluation=EvaluationSpec(
                 sets=(
                     squad,

@@ -78,7 +78,8 @@ def write_planted(out: Path, plan: Plan) -> SweepSpec:
         if status == "MISSING":
             continue
         if status == "FAILED":
-            results.write_json(out / "failures" / f"{trial.trial_id}.json", {"trial_id": trial.trial_id, "error": "lost node"})
+            failure = {"trial_id": trial.trial_id, "error": "lost node"}
+            results.write_json(out / "failures" / f"{trial.trial_id}.json", failure)
             continue
         if status != "DIVERGED":
             aim = 0.0 if status == "UNTUNED" or rate == 0 or wanted is None else wanted + noise
@@ -133,13 +134,14 @@ class Texts:
         """Counts of a tower whose mean improvement is as wanted."""
         shift = population_shift(improvement)
         if self.plan.exact and improvement != 0:
-            shift = float(brentq(lambda x: self.improvement_K(self.count(x)).mean() - improvement, -2.0, 4.0, xtol=1e-6))
+            shift = float(brentq(lambda x: self.improvement_K(self.count(x)).mean() - improvement, -2, 4, xtol=1e-6))
         return self.count(shift)
 
     def improvement_K(self, tuned: Counts) -> NDArray[np.float64]:
         """Improvement of each language pair, by equation 1."""
         before_K, after_K = self.untuned[0].sum(axis=1), tuned[0].sum(axis=1)
-        return -(after_K - before_K) / before_K
+        improvement_K: NDArray[np.float64] = -(after_K - before_K) / before_K
+        return improvement_K
 
     def untuned_rows(self) -> list[dict[str, Any]]:
         """Rows of the `untuned` table."""

@@ -17,8 +17,8 @@ LAYERS = (
     # 0: what a laptop needs to read a sweep and its results
     "__init__ spec sources results metrics significance drift provenance events",
     # 1: torch: texts, encoders, tuning, scoring; runs and is tested without Ray
-    "backbones packaged_e5 freezing towers data hub_data local_data docstrings cldr sentences encode bank optim tune "
-    "evaluate pinning prepare trial",
+    "backbones packaged_e5 freezing towers data hub_data local_data record_files text_sets docstrings cldr sentences "
+    "encode bank optim tune evaluate pinning prepare trial",
     # 2: a cluster, a tracking server, a terminal
     "actors bank_build callbacks tracking search progress",
     # 3: composes all of the above into a sweep

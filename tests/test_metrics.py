@@ -189,7 +189,8 @@ def test_both_sides_must_list_the_same_queries() -> None:
 def test_pnd_broadcasts_and_is_nan_without_comparisons() -> None:
     shares = pnd(np.array([[1, 2], [0, 4]]), np.array([4, 8]))
     assert shares.tolist() == [[0.25, 0.25], [0.0, 0.5]]
-    assert np.isnan(pnd(0, 0))
+    with np.errstate(all="raise"):
+        assert np.isnan(pnd([0, 1], [0, 4])).tolist() == [True, False]
     assert f"{pnd(1, 4):.2f}" == "0.25"
 
 
@@ -204,6 +205,7 @@ def test_improvement_is_equation_1() -> None:
     assert improvement(0.20, 0.25) == pytest.approx(-0.25)
     np.testing.assert_allclose(improvement([0.2, 0.1], [0.15, 0.1]), [0.25, 0.0])
     assert improvement(0.4, 0.5, sign=1) == pytest.approx(0.25)
-    assert np.isnan(improvement([0.0, 0.0, np.nan, 0.1], [0.0, 0.1, 0.1, np.nan])).all()
+    with np.errstate(all="raise"):
+        assert np.isnan(improvement([0.0, 0.0, np.nan, 0.1], [0.0, 0.1, 0.1, np.nan])).all()
     with pytest.raises(ValueError, match="sign must be -1"):
         improvement(0.4, 0.5, sign=2)  # type: ignore[arg-type]

@@ -85,7 +85,8 @@ def test_paper_z_sign_shape_and_symmetry() -> None:
 
 
 def test_paper_z_degenerate_cases() -> None:
-    z, p = paper_z([0, 9, 0], [0, 9, 0], [9, 9, 0])
+    with np.errstate(all="raise"):
+        z, p = paper_z([0, 9, 0], [0, 9, 0], [9, 9, 0])
     assert z[:2].tolist() == [0, 0]
     assert p[:2].tolist() == [1, 1]
     assert np.isnan([z[2], p[2]]).all()

@@ -153,6 +153,7 @@ def _save(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, seed: int,
             is_gain = name.endswith(("LayerNorm.weight", "layer_norm.weight"))
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(1 + 0.1 * noise if is_gain else 0.2 * noise)
-    model.to(dtype=dtype).save_pretrained(folder)
+    torch.nn.Module.to(model, dtype=dtype)
+    model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder

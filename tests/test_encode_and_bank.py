@@ -1,0 +1,110 @@
+"""Encoding in a fixed layout, and the bank: whole or absent, checked, resumable."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adiabatic_ray import bank
+from adiabatic_ray.backbones import Backbone, load_backbone
+from adiabatic_ray.encode import encode, plan_batches
+from tests.tiny import save_tiny_bert, tiny_spec
+
+TEXTS = [f"text number {number} " + "word " * (number % 7) for number in range(23)]
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(tiny_spec(save_tiny_bert(tmp_path_factory.mktemp("encoder"))))
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=80), st.integers(64, 600))
+def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    lengths_N = np.array(lengths)
+    batches = plan_batches(lengths_N, budget)
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    for rows_B in batches:
+        assert len(rows_B) == 1 or len(rows_B) * lengths_N[rows_B].max() <= budget
+    longest = [lengths_N[rows_B].max() for rows_B in batches]
+    assert longest == sorted(longest, reverse=True)
+
+
+def test_encoding_is_in_order_and_agrees_with_one_text_at_a_time(backbone: Backbone) -> None:
+    tower = backbone.build_tower()
+    tokens = backbone.tokenize(TEXTS, "query: ")
+    together_ND = encode(tower, tokens, 512)
+    alone_ND = np.concatenate([encode(tower, tokens.select(np.array([row])), 512) for row in range(len(TEXTS))])
+    assert together_ND.dtype == np.float32
+    np.testing.assert_allclose(together_ND, alone_ND, atol=2e-6)
+    assert np.array_equal(together_ND, encode(tower, tokens, 512))
+
+
+def test_no_texts_is_an_error(backbone: Backbone) -> None:
+    with pytest.raises(ValueError, match="at least one text"):
+        encode(backbone.build_tower(), backbone.tokenize([], ""), 512)
+
+
+def _key(num_texts: int = 10, **changes: object) -> bank.BankKey:
+    key = bank.BankKey("w", "mean", "passage: ", 64, bank.digest_of_texts(TEXTS[:num_texts]), num_texts, 512)
+    return replace(key, **changes)  # type: ignore[arg-type]
+
+
+def _build(root: Path, key: bank.BankKey) -> np.ndarray:
+    for number, (start, stop) in enumerate(key.shards()):
+        bank.store_shard(root, key, number, np.arange(start * 4, stop * 4, dtype=np.float32).reshape(-1, 4))
+    return bank.assemble(root, key)
+
+
+def test_a_bank_is_what_its_shards_were(tmp_path: Path) -> None:
+    key = _key(num_texts=23)
+    many = replace(key, num_texts=2 * bank.SHARD_TEXTS + 1)
+    assert many.shards() == [(0, 2048), (2048, 4096), (4096, 4097)]
+    built_PD = _build(tmp_path, many)
+    assert built_PD.shape == (4097, 4) and not built_PD.flags.writeable
+    assert np.array_equal(built_PD.ravel(), np.arange(4097 * 4, dtype=np.float32))
+    assert [path.name for path in tmp_path.iterdir()] == [many.digest]
+
+
+def test_a_half_built_bank_is_not_opened_but_its_shards_are_used(tmp_path: Path) -> None:
+    key = _key(num_texts=2 * bank.SHARD_TEXTS)
+    bank.store_shard(tmp_path, key, 1, np.zeros((bank.SHARD_TEXTS, 4), np.float32))
+    assert bank.open_bank(tmp_path, key) is None
+    assert list(bank.finished_shards(tmp_path, key)) == [1]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "description"])
+def test_a_damaged_bank_is_set_aside_and_can_be_built_again(tmp_path: Path, damage: str) -> None:
+    key = _key()
+    _build(tmp_path, key)
+    path = tmp_path / key.digest / ("bank.json" if damage == "description" else "embeddings.npy")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content if damage == "flip" else content[: len(content) // 2])
+    assert bank.open_bank(tmp_path, key) is None
+    assert _build(tmp_path, key).shape == (10, 4)
+
+
+def test_a_bank_of_another_backbone_is_refused(tmp_path: Path) -> None:
+    key, other = _key(), _key(weights_digest="other")
+    assert key.digest != other.digest
+    _build(tmp_path, other)
+    (tmp_path / other.digest).rename(tmp_path / key.digest)
+    with pytest.raises(ValueError, match="bank of another backbone"):
+        bank.open_bank(tmp_path, key)
+
+
+def test_numbers_that_are_not_finite_never_become_a_bank(tmp_path: Path) -> None:
+    key = _key()
+    bank.store_shard(tmp_path, key, 0, np.full((10, 4), np.nan, np.float32))
+    with pytest.raises(ValueError, match="must be finite"):
+        bank.assemble(tmp_path, key)
+    assert bank.open_bank(tmp_path, key) is None and not bank.finished_shards(tmp_path, key)
+
+
+def test_lists_of_texts_with_other_borders_have_other_digests() -> None:
+    assert bank.digest_of_texts(["ab", "c"]) != bank.digest_of_texts(["a", "bc"])
