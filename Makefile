@@ -14,11 +14,13 @@ setup: $(STAMP) ## Create .venv from the pinned set (PYTHON=python3.12 chooses t
 
 # The stamp is written last: an install that was interrupted is taken up again.
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "adiabatic_ray needs Python 3.11 or later; got '$$($(PYTHON) --version 2>&1)' from '$(PYTHON)'." >&2; \
-	  echo "Name another interpreter, for example: make setup PYTHON=python3.12" >&2; exit 1; }
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "adiabatic_ray needs Python 3.11 or later; got '$$($(PYTHON) --version 2>&1)' from '$(PYTHON)'." >&2; \
+	    echo "Name another interpreter, for example: make setup PYTHON=python3.12" >&2; exit 1; }; \
+	  $(PYTHON) -m venv --clear $(VENV); \
+	fi
 	@echo "Installing the pinned packages into $(VENV): about 3 minutes the first time ..."
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,bench,dev]"
 	@touch $@
 	@echo "Installed. Later runs reuse $(VENV)."
@@ -41,7 +43,7 @@ types: $(STAMP) ## Check types
 	@$(BIN)/mypy
 
 bench: $(STAMP) ## Run every benchmark
-	@$(REAL_DATA); set -e; for file in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py); done
+	@$(REAL_DATA); set -e; for file in benchmarks/bench_*.py; do $(BIN)/python $$file; done
 
 # setuptools puts whatever an old build left in build/ into the new wheel.
 wheel: $(STAMP) ## Build the wheel into dist/, and put constraints.txt beside it (cluster.yaml wants both)

@@ -7,7 +7,7 @@ object store once and read in place by every process of a node; a trial sends on
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,51 +43,62 @@ def _encode_shard(backbone: Backbone, texts: TokenizedTexts, budget: int, thread
     return encode(backbone.build_tower(device=device), texts, budget)
 
 
-def ensure_bank(
+def ensure_banks(
     root: Path,
-    key: bank.BankKey,
-    texts: list[str],
+    needed: Sequence[tuple[bank.BankKey, list[str]]],
     backbone: Backbone,
     backbone_ref: Any,
     cluster: ClusterSpec,
     progress: Callable[[int, int], None],
-) -> np.ndarray:
-    """The bank of a passage list: opened when it is there, else encoded by sharded Ray tasks.
+) -> list[np.ndarray]:
+    """Banks of passage lists: opened when they are there, else encoded by sharded Ray tasks, all at once.
 
     Args:
         root: folder of all banks; only this process writes to it.
-        key: what decides the bank's bytes.
-        texts: the passages.
+        needed: key and passages of each bank.
         backbone: for its tokenizer.
         backbone_ref: the same in the object store.
         cluster: CPUs and GPUs of one task are those of a trial.
-        progress: called with (texts encoded so far, texts in all).
+        progress: called with (texts encoded so far, texts to encode); not at all when every bank is there.
+
+    Returns:
+        Memory maps [P, D] in the order of `needed`.
 
     Raises:
-        ValueError: the bank's folder holds something else, or embeddings are not finite.
+        ValueError: a bank's folder holds something else, or embeddings are not finite.
     """
-    opened = bank.open_bank(root, key)
-    if opened is not None:
-        return opened
-    ranges = key.shards()
-    finished = bank.finished_shards(root, key)
-    num_done = sum(stop - start for number, (start, stop) in enumerate(ranges) if number in finished)
-    progress(num_done, key.num_texts)
+    missing = {key: texts for key, texts in needed if bank.open_bank(root, key) is None}
     remote = _encode_shard.options(num_cpus=cluster.trial_cpus, num_gpus=cluster.trial_gpus)
-    pending = {}
-    for number, (start, stop) in enumerate(ranges):
-        if number not in finished:
+    device = device_for(cluster.trial_gpus)
+    num_texts, num_done = sum(key.num_texts for key in missing), 0
+    pending: dict[Any, tuple[bank.BankKey, int]] = {}
+    for key, texts in missing.items():
+        finished = bank.finished_shards(root, key)
+        for number, (start, stop) in enumerate(key.shards()):
+            if number in finished:
+                num_done += stop - start
+                continue
             tokens = backbone.tokenize(texts[start:stop], key.prefix)
-            device = device_for(cluster.trial_gpus)
-            pending[remote.remote(backbone_ref, tokens, key.token_budget, cluster.trial_cpus, device)] = number
+            task = remote.remote(backbone_ref, tokens, key.token_budget, cluster.trial_cpus, device)
+            pending[task] = key, number
+    if missing:
+        progress(num_done, num_texts)
     while pending:
         (ready,), _ = ray.wait(list(pending), num_returns=1)
-        number = pending.pop(ready)
+        key, number = pending.pop(ready)
         bank.store_shard(root, key, number, ray.get(ready))
-        start, stop = ranges[number]
+        start, stop = key.shards()[number]
         num_done += stop - start
-        progress(num_done, key.num_texts)
-    return bank.assemble(root, key)
+        progress(num_done, num_texts)
+    for key in missing:
+        bank.assemble(root, key)
+    return [_opened(root, key) for key, _ in needed]
+
+
+def _opened(root: Path, key: bank.BankKey) -> np.ndarray:
+    embeddings_PD = bank.open_bank(root, key)
+    assert embeddings_PD is not None, "a bank that was just there is gone"
+    return embeddings_PD
 
 
 @ray.remote(max_restarts=-1, max_task_retries=3)

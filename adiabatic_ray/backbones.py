@@ -260,7 +260,8 @@ def _download(spec: BackboneSpec) -> Path:
 def _weight_files(spec: BackboneSpec, folder: Path) -> list[Path]:
     """Files that hold the tensors, when everything that is needed is there."""
     index = folder / INDEX_FILE
-    weights = _shard_names(index) if index.is_file() else [WEIGHTS_FILE]
+    in_shards = index.is_file() and not (folder / WEIGHTS_FILE).is_file()  # transformers' order too
+    weights = _shard_names(index) if in_shards else [WEIGHTS_FILE]
     absent = [file for file in (CONFIG_FILE, TOKENIZER_FILE, *weights) if not (folder / file).is_file()]
     if absent:
         raise ValueError(
@@ -273,7 +274,7 @@ def _weight_files(spec: BackboneSpec, folder: Path) -> list[Path]:
 def _shard_names(index: Path) -> list[str]:
     try:
         return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{INDEX_FILE} must map tensors to files, got {error!r}; {_SAVE_AGAIN}") from error
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from adiabatic_ray.results import write_json
 
-SHARD_TEXTS = 2048
+SHARD_TEXTS = 256
 """Texts of one shard: the unit of work, of resuming, and of batching (so that bytes do not depend on who encodes)."""
 
 
@@ -64,7 +64,7 @@ def digest_of_texts(texts: Iterable[str]) -> str:
 def open_bank(root: Path, key: BankKey) -> np.ndarray | None:
     """The bank as a read-only memory map [P, D] float32, or None when there is none or it was damaged.
 
-    A damaged bank (wrong size or checksum) is set aside so that it is built again.
+    A damaged bank (wrong size, checksum or description) is removed so that it is built again.
 
     Raises:
         ValueError: the folder holds a whole bank of something else, e.g. copied there by hand.
@@ -77,14 +77,16 @@ def open_bank(root: Path, key: BankKey) -> np.ndarray | None:
         description = json.loads(description_path.read_text(encoding="utf-8"))
         checksum = _checksum(array_path)
     except (OSError, ValueError):
-        return _discard(folder)
+        shutil.rmtree(folder)
+        return None
     if description.get("key") != asdict(key):
         raise ValueError(
             f"a bank's folder must hold what its name says, got the bank of another backbone or text set in {folder}: "
             f"{description.get('key')}; delete that folder"
         )
     if checksum != description.get("sha256"):
-        return _discard(folder)
+        shutil.rmtree(folder)
+        return None
     embeddings_PD: np.ndarray = np.load(array_path, mmap_mode="r", allow_pickle=False)
     return embeddings_PD
 
@@ -112,8 +114,8 @@ def store_shard(root: Path, key: BankKey, number: int, embeddings_SD: np.ndarray
     temporary.replace(path)
 
 
-def assemble(root: Path, key: BankKey) -> np.ndarray:
-    """Join the shards into the bank, check it and open it.
+def assemble(root: Path, key: BankKey) -> None:
+    """Join the shards into the bank and check it.
 
     Raises:
         ValueError: a shard has the wrong number of rows or numbers that are not finite.
@@ -132,8 +134,8 @@ def assemble(root: Path, key: BankKey) -> np.ndarray:
             if shard_SD.shape != (stop - start, first.shape[1]) or not np.isfinite(shard_SD).all():
                 _shard_path(root, key, number).unlink()
                 raise ValueError(
-                    f"passage embeddings must be finite, {stop - start} rows a shard; got a bad shard {number} of shape "
-                    f"{shard_SD.shape} (removed); run the command again, and check the checkpoint if it comes back"
+                    f"passage embeddings must be finite, {stop - start} rows a shard; got shard {number} of shape "
+                    f"{shard_SD.shape} (removed); run again, and check the checkpoint if it comes back"
                 )
             embeddings_PD[start:stop] = shard_SD
         embeddings_PD.flush()
@@ -143,9 +145,6 @@ def assemble(root: Path, key: BankKey) -> np.ndarray:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(_shard_path(root, key, 0).parent, ignore_errors=True)
-    opened = open_bank(root, key)
-    assert opened is not None, "a bank that was just written cannot be read"
-    return opened
 
 
 def _shard_path(root: Path, key: BankKey, number: int) -> Path:
@@ -155,7 +154,3 @@ def _shard_path(root: Path, key: BankKey, number: int) -> Path:
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _discard(folder: Path) -> None:
-    shutil.rmtree(folder)

@@ -10,7 +10,7 @@ from adiabatic_ray.events import EpochEvent, Listener
 from adiabatic_ray.results import TrialStatus
 
 
-class Announcer(ray_tune.Callback):  # type: ignore[misc]
+class Announcer(ray_tune.Callback):
     """Passes trial starts, epochs and ends on. FAILED trials are announced by the orchestrator, after their retries."""
 
     def __init__(self, listener: Listener) -> None:
@@ -24,7 +24,9 @@ class Announcer(ray_tune.Callback):  # type: ignore[misc]
         """A trial was given its resources, for the first time or after a fault."""
         self._listener.trial_started(trial.config["trial_id"])
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         """An epoch's report, or the last word of a trial: its status."""
         trial_id = trial.config["trial_id"]
         if "status" in result:

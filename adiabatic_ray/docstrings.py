@@ -11,7 +11,7 @@ import ast
 import importlib.util
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -54,7 +54,7 @@ def docstring_samples(source: DocstringTriplets, part: Part) -> Iterator[Sample]
     """
     if len(set(source.libraries)) < len(source.libraries):
         raise ValueError(f"{source.name}: each library is named once, got {source.libraries}; remove the repeated one")
-    everything = [one for library in source.libraries for one in library_docstrings(library)]
+    everything = _distinct(one for library in source.libraries for one in library_docstrings(library))
     chosen = part_range(source, part, len(everything), "docstrings")
     order = np.random.default_rng(source.negative_seed).permutation(len(everything))[chosen.start : chosen.stop]
     docstrings = [everything[number] for number in order]
@@ -87,17 +87,9 @@ def library_docstrings(library: str) -> tuple[Docstring, ...]:
     Raises:
         ValueError: it is not installed, has no Python source, or the name has a dot.
     """
-    found: list[Docstring] = []
-    firsts: set[str] = set()
-    rests: set[str] = set()
-    for path in _source_files(library):
-        for text in _public_docstrings(path):
-            first, rest = first_and_rest(text)
-            if _is_usable(first, rest) and first not in firsts and rest not in rests:
-                found.append(Docstring(library, first, rest))
-                firsts.add(first)
-                rests.add(rest)
-    return tuple(found)
+    texts = (text for path in _source_files(library) for text in _public_docstrings(path))
+    found = (Docstring(library, *first_and_rest(text)) for text in texts)
+    return tuple(_distinct(one for one in found if _is_usable(one)))
 
 
 def first_and_rest(docstring: str) -> tuple[str, str]:
@@ -110,10 +102,25 @@ def first_and_rest(docstring: str) -> tuple[str, str]:
     return first, rest
 
 
-def _is_usable(first: str, rest: str) -> bool:
+def _is_usable(docstring: Docstring) -> bool:
     """A sentence that opens with a letter, so no directive, and enough text to find it by."""
-    enough = MIN_QUERY_WORDS <= len(first.split()) <= MAX_QUERY_WORDS and len(rest.split()) >= MIN_PASSAGE_WORDS
-    return enough and first[0].isalpha()
+    num_words = len(docstring.first.split())
+    if not MIN_QUERY_WORDS <= num_words <= MAX_QUERY_WORDS or not docstring.first[0].isalpha():
+        return False
+    return len(docstring.rest.split()) >= MIN_PASSAGE_WORDS
+
+
+def _distinct(docstrings: Iterable[Docstring]) -> list[Docstring]:
+    """Without those whose first sentence or rest was there before: one query must not have two answers."""
+    found: list[Docstring] = []
+    firsts: set[str] = set()
+    rests: set[str] = set()
+    for one in docstrings:
+        if one.first not in firsts and one.rest not in rests:
+            found.append(one)
+            firsts.add(one.first)
+            rests.add(one.rest)
+    return found
 
 
 def _source_files(library: str) -> list[Path]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from adiabatic_ray.backbones import Backbone
+from adiabatic_ray.data import PairSet
 from adiabatic_ray.orchestrator import pin_trials
 from adiabatic_ray.prepare import Inputs, Loader
-from adiabatic_ray.data import PairSet
 from adiabatic_ray.spec import SweepSpec, TrialSpec
 from adiabatic_ray.trial import trainable_names
 

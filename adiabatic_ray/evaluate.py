@@ -285,7 +285,9 @@ def _count_triplets(prepared: PreparedTriplets, shard: tuple[int, int], queries_
     (positive_scores, positive_offsets_Q1, positives_Q), (negative_scores, negative_offsets_Q1, negatives_Q) = sides
     errors_KQ = np.stack(
         [
-            metrics.errors_per_query(positive_scores[place], positive_offsets_Q1, negative_scores[place], negative_offsets_Q1)
+            metrics.errors_per_query(
+                positive_scores[place], positive_offsets_Q1, negative_scores[place], negative_offsets_Q1
+            )
             for place in range(len(MEASURES))
         ]
     )

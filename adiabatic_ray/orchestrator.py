@@ -8,6 +8,7 @@ finished on disk is never run again, so running the same command again resumes.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ import ray
 from ray import tune as ray_tune
 
 from adiabatic_ray import evaluate, provenance, results
-from adiabatic_ray.actors import EvaluationPool, SharedSets, device_for, ensure_bank, use_threads
+from adiabatic_ray.actors import EvaluationPool, SharedSets, device_for, ensure_banks, use_threads
 from adiabatic_ray.callbacks import Announcer
 from adiabatic_ray.evaluate import Counts
 from adiabatic_ray.events import Listener
@@ -55,8 +56,8 @@ def pin_trials(spec: SweepSpec, loader: Loader) -> list[TrialSpec]:
     """The sweep's trials with digests filled in, checked as far as that is possible without running them.
 
     Raises:
-        ValueError: data or weights that cannot be loaded, a freeze plan that matches nothing or leaves nothing to train,
-            fewer samples than one batch, no validation samples.
+        ValueError: data or weights that cannot be loaded, a freeze plan that matches nothing or leaves nothing to
+            train, fewer samples than one batch, no validation samples.
     """
     trials = [loader.pin(trial) for trial in spec.expand()]
     for trial in trials:
@@ -122,20 +123,16 @@ def _share(inputs: Inputs, banks: Path, cluster: ClusterSpec, listener: Listener
     """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks."""
     listener.stage("passage bank")
     backbone_ref = ray.put(inputs.backbone)
-    opened = []
-    for texts in inputs.bank_texts():
-        key = inputs.bank_key(texts)
-        bank_PD = ensure_bank(
-            banks,
-            key,
-            texts,
-            inputs.backbone,
-            backbone_ref,
-            cluster,
-            lambda done, total: listener.counted("passages", done, total),
-        )
-        opened.append(np.asarray(bank_PD))
-    kit = prepare(inputs, opened)
+    needed = [(inputs.bank_key(texts), texts) for texts in inputs.bank_texts()]
+    opened = ensure_banks(
+        banks,
+        needed,
+        inputs.backbone,
+        backbone_ref,
+        cluster,
+        lambda done, total: listener.counted("passages", done, total),
+    )
+    kit = prepare(inputs, [np.asarray(bank_PD) for bank_PD in opened])
     sets = SharedSets.put(backbone_ref, kit.evaluation, inputs.token_budget)
     return backbone_ref, ray.put((kit.tuning, kit.validation)), sets
 
@@ -190,13 +187,19 @@ def _schedule(
     grid = tuner.fit()
     statuses: dict[str, TrialStatus] = {}
     finished = results.finished_trials(out)
-    for result in grid:
+    for place in range(len(grid)):
+        result = grid[place]
         trial_id = (result.config or {})["trial_id"]
         if trial_id in finished:
             statuses[trial_id] = finished[trial_id]
         elif result.error is not None:
             statuses[trial_id] = TrialStatus.FAILED
-            report = {"trial_id": trial_id, "status": "FAILED", "error": str(result.error), "provenance": dict(recorded)}
+            report = {
+                "trial_id": trial_id,
+                "status": "FAILED",
+                "error": str(result.error),
+                "provenance": dict(recorded),
+            }
             results.write_json(out / "failures" / f"{trial_id}.json", report)
             listener.trial_finished(trial_id, TrialStatus.FAILED)
     return statuses
@@ -261,7 +264,7 @@ def _record_sweep(spec: SweepSpec, out: Path, trial_ids: Sequence[str]) -> None:
 
 def _check_resources(cluster: ClusterSpec) -> None:
     """Refuse a pool that would leave no room for a trial: it would wait for ever."""
-    total = ray.cluster_resources()
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for name, per_evaluator, per_trial in (
         ("CPU", cluster.evaluator_cpus, cluster.trial_cpus),
         ("GPU", cluster.evaluator_gpus, cluster.trial_gpus),
@@ -269,8 +272,9 @@ def _check_resources(cluster: ClusterSpec) -> None:
         needed, available = cluster.evaluators * per_evaluator + per_trial, total.get(name, 0)
         if needed > available:
             raise ValueError(
-                f"the evaluation pool and one trial must fit the cluster, got {cluster.evaluators} x {per_evaluator:g} + "
-                f"{per_trial:g} {name}s for {available:g}; lower cluster.evaluators, cluster.evaluator_{name.lower()}s "
+                f"the evaluation pool and one trial must fit the cluster, got {cluster.evaluators} x {per_evaluator:g} "
+                f"+ {per_trial:g} {name}s for {available:g}; lower cluster.evaluators, "
+                f"cluster.evaluator_{name.lower()}s "
                 f"(0 lets them use what a waiting trial leaves idle) or cluster.trial_{name.lower()}s"
             )
 
@@ -279,8 +283,5 @@ def start_ray() -> None:
     """Connect to the cluster that RAY_ADDRESS names (as in a submitted job), or start one on this machine."""
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "0")
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        ray.init(include_dashboard=False, log_to_driver=False)
+    address = None if os.environ.get("RAY_ADDRESS") else "local"
+    ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)

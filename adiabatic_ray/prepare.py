@@ -125,8 +125,10 @@ class Loader:
 
     def _load_set(self, source: EvaluationSource) -> TripletSet | PairSet:
         if source not in self._sets:
-            is_pairs = isinstance(source, Xnli | CldrNames | PairFile)
-            self._sets[source] = load_pairs(source) if is_pairs else load_triplets(source, "evaluation")
+            if isinstance(source, Xnli | CldrNames | PairFile):
+                self._sets[source] = load_pairs(source)
+            else:
+                self._sets[source] = load_triplets(source, "evaluation")
         return self._sets[source]
 
 

@@ -12,7 +12,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-RECORDED_PACKAGES = ("adiabatic_ray", "torch", "transformers", "tokenizers", "ray", "numpy", "scipy", "pyarrow", "datasets")
+RECORDED_PACKAGES = (
+    "adiabatic_ray",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "ray",
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "datasets",
+)
 """Packages whose version can change a number or explain a fault."""
 
 

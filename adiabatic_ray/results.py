@@ -29,13 +29,14 @@ class TrialStatus(StrEnum):
     DIVERGED = "DIVERGED"
     """The loss or a weight became infinite or not a number: broken, and counted as such."""
     FAILED = "FAILED"
-    """An infrastructure fault outlasted its retries; recorded in `OUT/failures/<trial_id>.json`, run again next time."""
+    """An infrastructure fault outlasted its retries: in `OUT/failures/<trial_id>.json`, run again next time."""
 
 
 def _table(**columns: tuple[pa.DataType, str, str]) -> pa.Schema:
     """Schema from name -> (type, unit, meaning)."""
     fields = [
-        pa.field(name, kind, metadata={"unit": unit, "meaning": meaning}) for name, (kind, unit, meaning) in columns.items()
+        pa.field(name, kind, metadata={"unit": unit, "meaning": meaning})
+        for name, (kind, unit, meaning) in columns.items()
     ]
     return pa.schema(fields, metadata={"schema_version": str(SCHEMA_VERSION)})
 
@@ -45,7 +46,11 @@ _COUNTS = pa.list_(pa.int32())
 _TRIAL = (_TEXT, "id", "readable part and hash of the canonical specification")
 _SET = (_TEXT, "name", "evaluation set, the `name` of its source")
 _KIND = (_TEXT, "pairs | triplets", "labelled pairs in several languages, or queries with positives and negatives")
-_RELATION = (_TEXT, "label-label", "positive label against negative label, e.g. entailment-neutral; triplets: positive-negative")
+_RELATION = (
+    _TEXT,
+    "label-label",
+    "positive label against negative label, e.g. entailment-neutral; triplets: positive-negative",
+)
 _MEASURE = (_TEXT, "cosine | distance", "how closeness is measured: cosine similarity or Euclidean distance")
 _QUERY_LANGUAGE = (_TEXT, "ISO 639-1", "language of the query side; triplets: empty")
 _PASSAGE_LANGUAGE = (_TEXT, "ISO 639-1", "language of the passage side; triplets: empty")
@@ -111,7 +116,11 @@ TABLES: dict[str, pa.Schema] = {
         pnd_tuned=(_FLOAT, "frac", "errors_tuned / num_comparisons"),
         query_pnd_untuned=(_FLOAT, "frac", "triplets: mean over queries of the query's own PND; pairs: NaN"),
         query_pnd_tuned=(_FLOAT, "frac", "the same for the tuned tower"),
-        improvement=(_FLOAT, "frac", "-(pnd_tuned - pnd_untuned) / pnd_untuned, equation 1; NaN when nothing was wrong"),
+        improvement=(
+            _FLOAT,
+            "frac",
+            "-(pnd_tuned - pnd_untuned) / pnd_untuned, equation 1; NaN when nothing was wrong",
+        ),
         paper_z=(_FLOAT, "sd", "pooled two-proportion z of the paper, positive: more errors"),
         paper_p=(_FLOAT, "prob", "its two-sided p"),
         clustered_se=(_FLOAT, "frac", "standard error of pnd_tuned - pnd_untuned, paired and clustered"),
@@ -121,8 +130,16 @@ TABLES: dict[str, pa.Schema] = {
     "influence": _table(
         trial_id=_TRIAL,
         **_INFLUENCE,
-        by_positive=(_COUNTS, "comparisons", "per cluster: tuned minus untuned errors of its positives; triplets: of the query"),
-        by_negative=(_COUNTS, "comparisons", "per cluster: tuned minus untuned errors of its negatives; triplets: empty"),
+        by_positive=(
+            _COUNTS,
+            "comparisons",
+            "per cluster: tuned minus untuned errors of its positives; triplets: of the query",
+        ),
+        by_negative=(
+            _COUNTS,
+            "comparisons",
+            "per cluster: tuned minus untuned errors of its negatives; triplets: empty",
+        ),
     ),
     "untuned": _table(
         untuned_id=_UNTUNED_ID,
@@ -130,7 +147,11 @@ TABLES: dict[str, pa.Schema] = {
         by_positive=(_COUNTS, "comparisons", "per cluster: errors of its positives; triplets: of the query"),
         by_negative=(_COUNTS, "comparisons", "per cluster: errors of its negatives; triplets: empty"),
         positives=(_COUNTS, "texts", "per cluster: number of positives"),
-        negatives=(_COUNTS, "texts", "per cluster: number of negatives; triplets compare all positives x all negatives"),
+        negatives=(
+            _COUNTS,
+            "texts",
+            "per cluster: number of negatives; triplets compare all positives x all negatives",
+        ),
     ),
     "drift": _table(
         trial_id=_TRIAL,
@@ -219,7 +240,9 @@ def finished_trials(out: Path) -> dict[str, TrialStatus]:
 def failed_trials(out: Path) -> dict[str, dict[str, Any]]:
     """Trials whose last attempt failed and that did not finish since: id -> what went wrong."""
     done = finished_trials(out)
-    reports = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / "failures").glob("*.json"))}
+    reports = {
+        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / "failures").glob("*.json"))
+    }
     return {trial_id: report for trial_id, report in reports.items() if trial_id not in done}
 
 
@@ -232,7 +255,7 @@ def read_sweep(out: Path) -> dict[str, Any]:
     path = out / "sweep.json"
     if not path.is_file():
         raise ResultsError(
-            f"a results folder holds sweep.json, got none in {out}; give the folder that `adiabatic sweep` wrote (--out)"
+            f"a results folder holds sweep.json, got none in {out}; give the --out folder of `adiabatic sweep`"
         )
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     _check_version(path, content.get("schema_version"))

@@ -307,4 +307,3 @@ def geometric(first: float, last: float, num: int) -> tuple[float, ...]:
         raise ValueError(f"rates need 0 < first < last and num >= 2, got {first}, {last}, {num}; swap or widen them")
     step = (math.log10(last) - math.log10(first)) / (num - 1)
     return tuple(float(f"{10 ** (math.log10(first) + position * step):.3g}") for position in range(num))
-

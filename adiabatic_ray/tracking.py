@@ -26,7 +26,7 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from adiabatic_ray import results, significance
+from adiabatic_ray import metrics, results, significance
 from adiabatic_ray.events import EpochEvent
 from adiabatic_ray.results import TrialStatus
 
@@ -61,14 +61,14 @@ class Tracker:
         self._guarded(self._start_sweep)
 
     def trial_epoch(self, event: EpochEvent) -> None:
-        """Write a running trial's epoch. The same point comes again from Parquet at the end: MLflow keeps one of them."""
+        """Write a running trial's epoch. The same point comes again from Parquet at the end: MLflow keeps one."""
         points = {name: getattr(event, name) for name in _CURVES}
-        metrics = [
+        points_of_epoch = [
             Metric(name, float(value), event.finished_at_ms, event.epoch)
             for name, value in points.items()
             if math.isfinite(value)
         ]
-        self._guarded(lambda: self._client.log_batch(self._run_of(event.trial_id), metrics=metrics))
+        self._guarded(lambda: self._client.log_batch(self._run_of(event.trial_id), metrics=points_of_epoch))
 
     def sync_trial(self, trial_id: str, status: TrialStatus) -> None:
         """Write a finished trial's parameters, curve and final measures from its tables."""
@@ -78,7 +78,7 @@ class Tracker:
         """Close the parent run and attach the report's files."""
         self._guarded(lambda: self._finish(report))
 
-    def _guarded(self, write: Callable[[], None]) -> None:
+    def _guarded(self, write: Callable[[], object]) -> None:
         if not self._usable:
             return
         if self._warn is None:
@@ -86,20 +86,25 @@ class Tracker:
             return
         try:
             write()
-        except Exception as error:  # noqa: BLE001 - whatever MLflow or its store throws, the results are in Parquet
+        except Exception as error:
             self._usable = False
             self._warn(
-                f"MLflow at {self.uri} cannot be used ({type(error).__name__}: {str(error).splitlines()[0]:.200}); the sweep "
-                f"goes on, its results are in Parquet. When MLflow is back: adiabatic sync {self._out}"
+                f"MLflow at {self.uri} cannot be used ({type(error).__name__}: {str(error).splitlines()[0]:.200}); the "
+                f"sweep goes on, its results are in Parquet. When MLflow is back: adiabatic sync {self._out}"
             )
 
     def _start_sweep(self) -> None:
         sweep = results.read_sweep(self._out)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        for chatty in ("alembic", "mlflow"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         self._client = MlflowClient(self.uri)
         name = sweep["spec"]["name"]
         experiment = self._client.get_experiment_by_name(name)
-        artifacts = None if "://" in self.uri and not self.uri.startswith("sqlite") else (self._out / "mlflow").resolve().as_uri()
+        artifacts = (
+            None
+            if "://" in self.uri and not self.uri.startswith("sqlite")
+            else (self._out / "mlflow").resolve().as_uri()
+        )
         self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(name, artifacts)
         place = str(self._out.resolve())
         parents = self._search(f"tags.`{RESULTS_TAG}` = '{place}'")
@@ -112,7 +117,9 @@ class Tracker:
             spec = sweep["spec"]
             parameters = {"num_trials": len(sweep["trial_ids"]), "backbone": spec["trial"]["backbone"]["name"]}
             parameters |= {f"grid.{path}": json.dumps(values) for path, values in spec["grid"].items()}
-            self._client.log_batch(self._parent, params=[Param(key, str(value)[:6000]) for key, value in parameters.items()])
+            self._client.log_batch(
+                self._parent, params=[Param(key, str(value)[:6000]) for key, value in parameters.items()]
+            )
         children = self._search(f"tags.`{_PARENT_TAG}` = '{self._parent}'")
         self._runs = {run.data.tags[TRIAL_TAG]: run.info.run_id for run in children if TRIAL_TAG in run.data.tags}
 
@@ -141,17 +148,19 @@ class Tracker:
                 for name in ("learning_rate", "freeze", "seed", "batch_size", "margin", "weight_decay", "backbone")
             ]
             finished_ms = _milliseconds(row["finished_at"])
-            measures = {name: row[name] for name in ("tune_s", "evaluate_s", "num_epochs", "kept_epoch", "peak_memory_bytes")}
+            measures = {
+                name: row[name] for name in ("tune_s", "evaluate_s", "num_epochs", "kept_epoch", "peak_memory_bytes")
+            }
             if status is TrialStatus.COMPLETE:
                 measures |= final_measures(self._out, trial_id)
-            metrics = _curve_metrics(self._out, trial_id)
-            metrics += [
+            logged = _curve_metrics(self._out, trial_id)
+            logged += [
                 Metric(name, float(value), finished_ms, row["num_epochs"])
                 for name, value in measures.items()
                 if math.isfinite(value)
             ]
-            for start in range(0, len(metrics), 1000):  # MLflow's limit for one request
-                self._client.log_batch(run_id, metrics=metrics[start : start + 1000])
+            for start in range(0, len(logged), 1000):  # MLflow's limit for one request
+                self._client.log_batch(run_id, metrics=logged[start : start + 1000])
             self._client.log_batch(run_id, params=parameters, tags=[RunTag("status", status.value)])
         else:
             self._client.set_tag(run_id, "status", status.value)
@@ -183,7 +192,8 @@ def sync(out: Path, uri: str | None) -> int:
         tracker.finish(report if report.is_dir() else None)
     except mlflow.exceptions.MlflowException as error:
         raise ValueError(
-            f"MLflow must answer at {tracker.uri}, got {str(error).splitlines()[0]:.300}; start it or give --tracking-uri"
+            f"MLflow must answer at {tracker.uri}, got {str(error).splitlines()[0]:.300}; start it, or give "
+            "--tracking-uri"
         ) from error
     return len(finished) + len(failed)
 
@@ -191,8 +201,8 @@ def sync(out: Path, uri: str | None) -> int:
 def final_measures(out: Path, trial_id: str) -> dict[str, float]:
     """A trial's measures for MLflow: per set, relation and measure, from the `scores` table.
 
-    Triplets: improvement. Pairs: mean improvement over language pairs, and the number of pairs improved and degraded by
-    the paper's z-test (|z| > 1.96) and by the clustered test (Benjamini-Hochberg, 5%).
+    Triplets: improvement. Pairs: improvement of the mean PND over language pairs, and the number of pairs improved and
+    degraded by the paper's z-test (|z| > 1.96) and by the clustered test (Benjamini-Hochberg, 5%).
     """
     scores = results.read_table(out, "scores", [trial_id]).to_pandas()
     measures: dict[str, float] = {}
@@ -201,15 +211,15 @@ def final_measures(out: Path, trial_id: str) -> dict[str, float]:
         if kind == "triplets":
             measures[f"{name}/{measure}/improvement"] = float(group["improvement"].iloc[0])
             continue
-        worse = np.sign(group["pnd_tuned"] - group["pnd_untuned"])
-        tests = {
-            "paper": group["paper_z"].abs() > 1.96,
+        untuned, tuned = group["pnd_untuned"].to_numpy(), group["pnd_tuned"].to_numpy()
+        tests: dict[str, np.ndarray] = {
+            "paper": np.abs(group["paper_z"].to_numpy()) > significance.PAPER_CRITICAL_Z,
             "clustered": significance.adjust_bh(group["clustered_p"].to_numpy()) < 0.05,
         }
-        measures[f"{prefix}/mean_improvement"] = float(group["improvement"].mean())
+        measures[f"{prefix}/mean_improvement"] = float(metrics.improvement(untuned.mean(), tuned.mean()))
         for test, significant in tests.items():
-            measures[f"{prefix}/{test}_improved"] = float((significant & (worse < 0)).sum())
-            measures[f"{prefix}/{test}_degraded"] = float((significant & (worse > 0)).sum())
+            measures[f"{prefix}/{test}_improved"] = float((significant & (tuned < untuned)).sum())
+            measures[f"{prefix}/{test}_degraded"] = float((significant & (tuned > untuned)).sum())
     return measures
 
 
@@ -225,4 +235,3 @@ def _curve_metrics(out: Path, trial_id: str) -> list[Metric]:
 
 def _milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
-

@@ -199,4 +199,6 @@ def _check_sizes(tower: Tower, spec: TuningSpec, triplets: TuningTriplets, valid
     if len(validation) == 0:
         raise ValueError("tuning needs validation samples, got none; set num_validation of the source to 1 or more")
     if not any(parameter.requires_grad for parameter in tower.parameters()):
-        raise ValueError(f"tuning needs something to train, got the freeze plan {spec.freeze!r}, which freezes all of it")
+        raise ValueError(
+            f"tuning needs something to train, got the freeze plan {spec.freeze!r}, which freezes all of it"
+        )

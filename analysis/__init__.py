@@ -2,7 +2,7 @@
 
 - `load.load_sweep(out)`: the sweep with its tables, and which trials are done, diverged, failed or missing.
 - `curves.curve_table(sweep)`, `curves.rate_table(sweep)`: gains and language pairs by trial, and by learning rate.
-- `resample.mean_curves(sweep)`: mean improvement against the learning rate, with bootstrap replicates.
+- `resample.mean_curves(sweep)`: improvement over language pairs against the learning rate, with bootstrap replicates.
 - `boundary.estimate_boundaries(sweep)`, `boundary.sentence(boundary)`: the boundary with its interval, and in words.
 - `plots.plot_curves(sweep, path)`, `plots.plot_heatmap(sweep, which, path)`: pictures.
 - `terminal.tables(sweep)`, `terminal.completeness_line(sweep)`: the same for a terminal.

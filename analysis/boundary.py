@@ -1,8 +1,9 @@
 """First estimate of the adiabatic boundary: the learning rate up to which multilingual quality holds.
 
-The criterion. Multilingual quality holds at a rate when the mean improvement over all language pairs (see `resample`)
-is at or above `level`, by default -0.01: one percent more errors, relative to the untuned backbone. The boundary is where
-the curve of seed means, straight between neighbouring rates on a log10 axis, first falls below the level, going up.
+The criterion. Multilingual quality holds at a rate when the improvement of the mean PND over all language pairs (see
+`resample`) is at or above `level`, by default -0.01: one percent more errors than the untuned backbone makes. The
+boundary is where the curve of seed means, straight between neighbouring rates on a log10 axis, first falls below the
+level, going up.
 
 Why the first crossing and not the last. The boundary promises that every rate below it is safe, so a dip below the
 level must end the promise even when the curve comes back. And it does come back at rates that only do harm: under the
@@ -44,7 +45,7 @@ from .load import Sweep, load_sweep
 from .resample import NUM_RESAMPLES, Floats, MeanCurve, mean_curves
 
 LEVEL = -0.01
-"""Smallest mean improvement that still counts as preserved: 1% more errors, relative."""
+"""Smallest improvement that still counts as preserved: 1% more errors, relative."""
 CONFIDENCE = 0.95
 NOTHING_TO_ESTIMATE = (
     "a boundary needs a finished trial with a rate above 0, and a pair set in which the untuned backbone makes errors"
@@ -101,7 +102,7 @@ def estimate_boundaries(
 
     Args:
         sweep: a loaded sweep.
-        level: mean improvement at or above which quality holds, a fraction.
+        level: improvement of the mean PND at or above which quality holds, a fraction.
         num_resamples: bootstrap replicates, at least 100.
         seed: of the bootstrap; the same seed gives the same interval.
 
@@ -196,7 +197,8 @@ def sentence(boundary: Boundary) -> str:
     b = boundary
     where = f"{b.set}, {b.relation}, {b.measure}" + (f"; {b.group}" if b.group else "")
     interval = f"{b.confidence:.0%} interval {_interval(b)}"
-    criterion, level = f"the mean change over {b.num_language_pairs} language pairs", f"{100 * b.level:+g}%"
+    criterion = f"the improvement of the mean PND over {b.num_language_pairs} language pairs"
+    level = f"{100 * b.level:+g}%"
     if b.censored == "above":
         main = (
             f"Multilingual quality ({where}) holds at every rate tried, so the boundary lies above "
@@ -240,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m analysis.boundary", description="Estimate the adiabatic boundary.")
     parser.add_argument("out", type=Path, help="results folder that `adiabatic sweep` wrote")
-    parser.add_argument("--level", type=float, default=LEVEL, help="mean improvement that still counts as preserved")
+    parser.add_argument("--level", type=float, default=LEVEL, help="improvement that still counts as preserved")
     parser.add_argument("--resamples", type=int, default=NUM_RESAMPLES, help="bootstrap replicates, at least 100")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     given = parser.parse_args(arguments)
@@ -279,7 +281,7 @@ def _coverage(b: Boundary) -> str:
 def _reservations(b: Boundary) -> list[str]:
     notes = []
     if b.num_diverged:
-        notes.append(f"{_trials(b.num_diverged)} diverged: broken")
+        notes.append(f"{_trials(b.num_diverged)} diverged, which counts as broken")
     if b.is_gap_diverged and b.last_holding_rate is not None and b.first_failing_rate is not None:
         gap = f"{format_rate(b.last_holding_rate)} and {format_rate(b.first_failing_rate)}"
         notes.append(f"the estimate is the middle between {gap}, where one of them diverged")

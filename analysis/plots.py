@@ -1,7 +1,7 @@
 """Pictures: curves against the learning rate, and a heat map of the language pairs.
 
-They follow the paper's Figure 2 and Figure 1. Colours are Okabe and Ito's, which the colour-blind can tell apart; every series also differs in marker or line. Files
-are drawn by the Agg backend, without a display.
+They follow the paper's Figures 2 and 1. Colours are Okabe and Ito's, which the colour-blind can tell apart; every
+series also differs in marker or line. Files are drawn by the Agg backend, without a display.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def plot_curves(
 
     Left: language pairs improved and degraded, by the clustered test (thick) and by the paper's z-test (thin, open).
     Right: improvement in percent on the English triplet sets, one marker a trial, open where the clustered test is not
-    significant at 5%; and the mean over language pairs with its 95% band. The boundary is a vertical line in its
-    interval. A sweep with several groups of settings gets one row for each group, for its first criterion only.
+    significant at 5%; and that of the mean PND over language pairs with its 95% band. The boundary is a vertical line
+    in its interval. A sweep with several groups of settings gets one row for each group, for its first criterion only.
 
     Args:
         sweep: a loaded sweep.
@@ -176,7 +176,7 @@ def _draw_improvement(
     mean_R = np.where(is_finite_R, 100 * curve.mean_R, np.nan)
     low_R, high_R = (np.where(is_finite_R & np.isfinite(end_R), 100 * end_R, np.nan) for end_R in curve.band())
     axes.fill_between(curve.rates_R, low_R, high_R, color=MEAN, alpha=0.2, linewidth=0)
-    label = "mean of language pairs, 95% band"
+    label = "mean over language pairs, 95% band"
     axes.plot(curve.rates_R, mean_R, color=MEAN, marker="*", markersize=9, linewidth=2, label=label)
     shown.append(mean_R[is_finite_R])
     axes.axhline(0, color="black", linewidth=0.6)

@@ -14,9 +14,9 @@ from .curves import MEASURES, Criterion, criteria, other_triplet_sets, rate_tabl
 from .load import Sweep
 
 LEGEND = (
-    "Gains and mean changes are improvements of PND in %, positive is better. +/- counts language pairs improved and "
-    "degraded: by the paired test clustered by premise (false discovery rate 5%), and by the paper's z-test, which "
-    "takes all comparisons for independent. Means over seeds."
+    "Improvements of PND in %, positive is better; the mean change is that of the mean PND over language pairs. +/- "
+    "counts language pairs improved and degraded: by the paired test clustered by premise (false discovery rate 5%), "
+    "and by the paper's z-test, which takes all comparisons for independent. Means over seeds."
 )
 
 
@@ -56,7 +56,7 @@ def cells(sweep: Sweep, rates: pd.DataFrame, criterion: Criterion | None, measur
         if criterion is not None:
             texts.append(_counts(row[criterion.column("improved")], row[criterion.column("degraded")]))
             texts.append(_counts(row[criterion.column("improved_z")], row[criterion.column("degraded_z")]))
-            texts.append(percent(row[criterion.column("mean")]))
+            texts.append(percent(row[criterion.column("improvement")]))
         rows.append([*texts, str(row["status"])])
     return rows
 

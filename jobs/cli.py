@@ -30,7 +30,8 @@ def report(out: ResultsArgument) -> None:
     """Print the table and the boundary of a sweep, and write OUT/report. Needs no torch, Ray or MLflow."""
     from .reporting import print_report, write_report
 
-    print_report(write_report(out), Console())
+    written = write_report(out)
+    print_report(written.sweep, written.boundaries, Console())
 
 
 @app.command()

@@ -27,7 +27,12 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
             if value is not None
         )
         trials.add_row(
-            trial.trial_id, f"{tuning.learning_rate:g}", tuning.freeze or "-", str(tuning.seed), str(tuning.batch_size), stop
+            trial.trial_id,
+            f"{tuning.learning_rate:g}",
+            tuning.freeze or "-",
+            str(tuning.seed),
+            str(tuning.batch_size),
+            stop,
         )
     console.print(trials)
     freezing = Table("freeze plan", "trainable weights", "frozen weights")
@@ -40,8 +45,8 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
     console.print(banks)
     num_epochs = plan.trials[0].tuning.max_epochs or plan.trials[0].tuning.idle_epochs or 1
     console.print(
-        f"work: {plan.tuning_tokens_per_epoch:,} query tokens an epoch, {plan.evaluation_tokens:,} an evaluation; about "
-        f"{plan.total_flops(num_epochs) / 1e12:,.0f} TFLOP in all if each trial tunes for {num_epochs} epochs "
+        f"work: {plan.tuning_tokens_per_epoch:,} query tokens an epoch, {plan.evaluation_tokens:,} an evaluation; "
+        f"about {plan.total_flops(num_epochs) / 1e12:,.0f} TFLOP in all if each trial tunes for {num_epochs} epochs "
         "(the rate divides by what the machine does: some 0.05 TFLOP/s a CPU core)",
         soft_wrap=True,
     )

@@ -71,8 +71,8 @@ class SweepProgress:
         """A trial finished an epoch."""
         self._tracker.trial_epoch(event)
         note = (
-            f"{event.trial_id}: epoch {event.epoch}, loss {event.train_loss:.5f}, validation {event.validation_loss:.5f}, "
-            f"{event.validation_errors} errors"
+            f"{event.trial_id}: epoch {event.epoch}, loss {event.train_loss:.5f}, "
+            f"validation {event.validation_loss:.5f}, {event.validation_errors} errors"
         )
         if self._live:
             self._bars.update(self._tasks["trials"], note=f"{note}, {self._remaining()}")
@@ -84,7 +84,9 @@ class SweepProgress:
         self._num_done += 1
         self._tracker.sync_trial(trial_id, status)
         done = self._num_before + self._num_done
-        self._console.print(f"{trial_id}: {status.value}, {done} of {self._num_trials} trials done, {self._remaining()}")
+        self._console.print(
+            f"{trial_id}: {status.value}, {done} of {self._num_trials} trials done, {self._remaining()}"
+        )
         if self._live:
             self._bars.update(self._tasks["trials"], completed=done)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 
 from .dry_run import print_dry_run
+from .environment import prepare_environment
 from .errors import user_errors
 from .progress import SweepProgress
 from .sweep_files import load_sweep
@@ -19,7 +19,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 OutOption = Annotated[Path | None, typer.Option("--out", help="Results folder; default: results/<sweep name>.")]
 UriOption = Annotated[
     str | None,
-    typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow server; default: SQLite in the results folder."),
+    typer.Option(
+        "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow server; default: SQLite in the results folder."
+    ),
 ]
 
 
@@ -30,7 +32,9 @@ def sweep(
     out: OutOption = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Replace a field, e.g. trial.tuning.batch_size=28. Repeatable."),
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="Replace a field, e.g. trial.tuning.batch_size=28. Repeatable."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; start nothing.")] = False,
     banks: Annotated[
@@ -47,8 +51,11 @@ def sweep(
     if dry_run:
         print_dry_run(console, spec)
         return
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    from adiabatic_ray.orchestrator import run_sweep, start_ray  # heavy: only once the specification is known to be right
+    prepare_environment()
+    from adiabatic_ray.orchestrator import (
+        run_sweep,
+        start_ray,
+    )  # heavy: only once the specification is known to be right
     from adiabatic_ray.results import TrialStatus
     from adiabatic_ray.tracking import Tracker
 
@@ -65,11 +72,15 @@ def sweep(
     failed = [trial_id for trial_id, status in outcome.statuses.items() if status is TrialStatus.FAILED]
     report = write_report(out)
     tracker.finish(out / "report")
-    print_report(report, console)
+    print_report(report.sweep, report.boundaries, console)
     console.print(f"\nMLflow UI:  mlflow ui --backend-store-uri {tracker.uri}", soft_wrap=True)
-    console.print(f"Parquet:    python -c \"import pandas; print(pandas.read_parquet('{out / 'trials'}'))\"", soft_wrap=True)
+    console.print(
+        f"Parquet:    python -c \"import pandas; print(pandas.read_parquet('{out / 'trials'}'))\"", soft_wrap=True
+    )
     if failed:
-        console.print(f"[red]{len(failed)} trials FAILED (see {out / 'failures'}); run the same command to try them again[/red]")
+        console.print(
+            f"[red]{len(failed)} trials FAILED (see {out / 'failures'}); run the same command to try them again[/red]"
+        )
         raise typer.Exit(1)
 
 

@@ -35,8 +35,14 @@ def load_sweep(name_or_path: str, overrides: list[str]) -> SweepSpec:
         found.loader.exec_module(module)
         spec = module.sweep()
     except Exception as error:  # whatever a user's file raises is the user's to mend: say where, not how we got there
-        line = next((f", line {frame.lineno}" for frame in reversed(traceback.extract_tb(error.__traceback__))
-                     if frame.filename == str(path)), "")
+        line = next(
+            (
+                f", line {frame.lineno}"
+                for frame in reversed(traceback.extract_tb(error.__traceback__))
+                if frame.filename == str(path)
+            ),
+            "",
+        )
         raise ValueError(
             f"a sweep file defines sweep() -> SweepSpec, got {type(error).__name__} in {path}{line}: {error}"
         ) from error

@@ -1,9 +1,9 @@
 """Where does the adiabatic regime end for E5 with the embedding block frozen?
 
-Question: up to which learning rate does tuning the query tower on MS MARCO leave the other languages at least as good?
+Question: up to which learning rate does tuning the query tower on MS MARCO leave the other languages as good?
 Hypothesis: the paper's Figure 2: pairs improve up to about 6e-8, then degrade while MS MARCO still gains.
-Trials: 20 rates from 1e-8 to 2e-7, one seed. Cost: the paper gives about 1 h of tuning and 1.2 h of evaluation a trial on
-one A100 (its section M.6).
+Trials: 20 rates from 1e-8 to 2e-7, one seed. Cost: the paper gives about 1 h of tuning and 1.2 h of evaluation a trial
+on one A100 (its section M.6).
 Deciding rule: the boundary of the mean improvement over language pairs, XNLI entailment-neutral, cosine.
 
 The arXiv metadata snapshot is a download of its own: set ARXIV_METADATA to the JSONL file.

@@ -14,6 +14,9 @@ import pytest
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # before ray is imported: it reads the mode once
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 # Same examples on every run: a red test stays red until someone mends it. No deadline: the machine may be shared.
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None, database=None, print_blob=True)

@@ -38,13 +38,13 @@ Counts = tuple[NDArray[np.int64], NDArray[np.int64]]
 class Plan:
     """What to plant.
 
-    `improvement` maps a rate to the mean improvement over language pairs, or to None for a rate whose trials diverge.
+    `improvement` maps a rate to the improvement of the mean PND over language pairs, None: its trials diverge.
     """
 
     improvement: Mapping[float, float | None]
     seeds: Sequence[int] = (0,)
     seed_sd: float = 0.0
-    """Standard deviation of a trial's own deviation from the planted improvement."""
+    """Standard deviation of a trial's own deviation from the planted improvement; a trial of rate 0 has none."""
     num_languages: int = 3
     num_clusters: int = 40
     change: Mapping[tuple[float, int], str] = field(default_factory=dict)
@@ -53,6 +53,7 @@ class Plan:
     """Further axes of the grid, dotted path -> values; every group shows the same curve."""
     text_seed: int = 0
     exact: bool = True
+    has_pairs: bool = True
     pinned: bool = False
     """Ids of pinned trials, as the orchestrator writes them, while the specification stays as it was given."""
 
@@ -95,11 +96,12 @@ def sweep_spec(plan: Plan) -> SweepSpec:
     """Specification of the planted sweep: rates, then seeds, then further axes."""
     languages = XNLI_LANGUAGES[: plan.num_languages]
     pairs = PairFile(name=PAIRS, languages=languages, positive_label="same", path="names.jsonl")
+    triplets = TripletFile(name=TUNED, path="questions.jsonl"), TripletFile(name=HELD_OUT, path="held-out.jsonl")
     trial = TrialSpec(
         backbone=BackboneSpec(name="planted"),
         source=TripletFile(name=TUNED, path="questions.jsonl"),
         tuning=TuningSpec(max_epochs=1),
-        evaluation=EvaluationSpec(sets=(TripletFile(name=TUNED), TripletFile(name=HELD_OUT), pairs)),
+        evaluation=EvaluationSpec(sets=(*triplets, pairs) if plan.has_pairs else triplets),
     )
     grid = {"tuning.learning_rate": tuple(plan.improvement), "tuning.seed": tuple(plan.seeds), **plan.axes}
     return SweepSpec(name="planted", question="Is the planted boundary found?", trial=trial, grid=grid)
@@ -113,6 +115,7 @@ class Texts:
         rng = np.random.default_rng(plan.text_seed)
         names = XNLI_LANGUAGES[: plan.num_languages]
         self.language_pairs = list(itertools.product(names, names))
+        self.scored_pairs = list(enumerate(self.language_pairs)) if plan.has_pairs else []
         num_pairs, num_clusters = len(self.language_pairs), plan.num_clusters
         # A cluster's positive and negative share a part, in all language pairs: premises are easy or hard everywhere.
         shared_C = np.sqrt(0.5) * rng.standard_normal(num_clusters)
@@ -131,31 +134,29 @@ class Texts:
         return np.stack([one[0] for one in counted]), np.stack([one[1] for one in counted])
 
     def tuned(self, improvement: float) -> Counts:
-        """Counts of a tower whose mean improvement is as wanted."""
+        """Counts of a tower whose improvement of the mean PND is as wanted."""
         shift = population_shift(improvement)
         if self.plan.exact and improvement != 0:
-            shift = float(brentq(lambda x: self.improvement_K(self.count(x)).mean() - improvement, -2, 4, xtol=1e-6))
+            shift = float(brentq(lambda x: self.improvement(self.count(x)) - improvement, -2, 4, xtol=1e-6))
         return self.count(shift)
 
-    def improvement_K(self, tuned: Counts) -> NDArray[np.float64]:
-        """Improvement of each language pair, by equation 1."""
-        before_K, after_K = self.untuned[0].sum(axis=1), tuned[0].sum(axis=1)
-        improvement_K: NDArray[np.float64] = -(after_K - before_K) / before_K
-        return improvement_K
+    def improvement(self, tuned: Counts) -> float:
+        """Improvement of the mean PND over language pairs, equation 1."""
+        return float(1 - tuned[0].sum() / self.untuned[0].sum())
 
     def untuned_rows(self) -> list[dict[str, Any]]:
         """Rows of the `untuned` table."""
         rows = [
             {
                 "untuned_id": UNTUNED_ID,
-                **_statistic(PAIRS, measure, *self.language_pairs[place]),
+                **_statistic(PAIRS, measure, *languages),
                 "by_positive": self.untuned[0][place],
                 "by_negative": self.untuned[1][place],
                 "positives": self.sizes_C,
                 "negatives": self.sizes_C,
             }
             for measure in ("cosine", "distance")
-            for place in range(len(self.language_pairs))
+            for place, languages in self.scored_pairs
         ]
         for name in (TUNED, HELD_OUT):
             for measure in ("cosine", "distance"):
@@ -172,7 +173,7 @@ class Texts:
         influence_KC = significance.pair_influence_KC(*change, self.sizes_C, self.sizes_C)
         scores, influence = [], []
         for measure in ("cosine", "distance"):
-            for place, languages in enumerate(self.language_pairs):
+            for place, languages in self.scored_pairs:
                 statistic = {"trial_id": trial_id, **_statistic(PAIRS, measure, *languages)}
                 errors = int(self.untuned[0][place].sum()), int(tuned[0][place].sum())
                 scores.append(statistic | _score_columns(*errors, num_comparisons, influence_KC[place]))

@@ -10,7 +10,7 @@ from adiabatic_ray.sources import PairFile, TripletFile
 from adiabatic_ray.spec import ClusterSpec, EvaluationSpec, SweepSpec, TrialSpec, TuningSpec
 from tests.tiny import save_tiny_bert, tiny_spec
 
-WORDS = "river stone lamp garden winter train paper music doctor bridge salt window horse island coffee letter".split()
+WORDS = ("river", "stone", "lamp", "garden", "winter", "train", "paper", "music", "doctor", "bridge", "salt", "window")
 LANGUAGES = ("de", "en", "fr")
 
 

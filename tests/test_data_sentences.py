@@ -20,7 +20,7 @@ from adiabatic_ray.sentences import split_sentences
         "It ended in 1945. | 12 people stayed.",
         "Dr. Smith met Mr. J. R. R. Tolkien at St. Mary's.",
         "Fruits (e.g. apples, i.e. Malus) and others, cf. Fig. 3 and Eq. 2, are given in Sec. 4 of Ref. 5.",
-        "The U.S. Army left. | He came to the U.S. | The war ended.".replace("U.S. | The", "U.S. The"),
+        "The U.S. Army left. | He came to the U.S. | The war ended.",
         "Pi is 3.14 and version 1.2.3 runs.",
         "In Ricci v. DeStefano (d. 172 AD) nothing changed.",
         "Smith et al. proved it. | We use it.",
@@ -32,17 +32,14 @@ from adiabatic_ray.sentences import split_sentences
     ],
 )
 def test_sentences(text):
-    if "U.S. The" in text:  # the second stop ends the sentence, the first does not
-        assert split_sentences(text.replace(" | ", " ")) == ["The U.S. Army left.", "He came to the U.S.", "The war ended."]
-    else:
-        assert split_sentences(text.replace(" | ", " ")) == text.split(" | ")
+    assert split_sentences(text.replace(" | ", " ")) == text.split(" | ")
 
 
 def test_nothing_gives_nothing():
     assert split_sentences("") == split_sentences(" \n") == []
 
 
-@given(st.text(alphabet="aB1.?!\"()[] \nUS", max_size=40))
+@given(st.text(alphabet='aB1.?!"()[] \nUS', max_size=40))
 def test_no_character_is_lost(text):
     sentences = split_sentences(text)
     assert "".join("".join(sentences).split()) == "".join(text.split())

@@ -84,7 +84,6 @@ def test_digest_speaks_of_content_only():
 
 def test_digest_keeps_texts_apart():
     """The same characters, divided otherwise, are other texts."""
-    assert build_triplets("t", [Sample("ab", ["c"], ["d"])]).digest != build_triplets("t", [Sample("a", ["bc"], ["d"])])
     moved = [build_triplets("t", [Sample(*texts)]).digest for texts in (("ab", ["c"], ["d"]), ("a", ["bc"], ["d"]))]
     assert moved[0] != moved[1]
 
@@ -105,7 +104,7 @@ def test_digest_of_pairs_sees_languages_labels_clusters_and_texts():
     ("sizes", "tune", "validation", "evaluation"),
     [
         ((3, 2, 4), range(3), range(3, 5), range(6, 10)),  # one in the gap is used by no part
-        ((None, 2, 4), range(6), range(6, 8), range(6 + 2, 10)),
+        ((None, 2, 4), range(4), range(4, 6), range(6, 10)),
         ((3, 2, None), range(3), range(3, 5), range(5, 10)),
     ],
 )
@@ -144,7 +143,9 @@ def test_a_file_that_is_too_short_is_refused_with_the_numbers():
     )
 
 
-@pytest.mark.parametrize(("sizes", "part"), [((3, 0, 4), "validation"), ((3, 0, 0), "evaluation"), ((5, 5, None), "evaluation")])
+@pytest.mark.parametrize(
+    ("sizes", "part"), [((3, 0, 4), "validation"), ((3, 0, 0), "evaluation"), ((5, 5, None), "evaluation")]
+)
 def test_an_empty_part_is_refused(sizes, part):
     with pytest.raises(ValueError, match=f"got none for {part}.*raise num_{part}"):
         part_range(source(*sizes), part, 10)

@@ -57,16 +57,19 @@ def _key(num_texts: int = 10, **changes: object) -> bank.BankKey:
 def _build(root: Path, key: bank.BankKey) -> np.ndarray:
     for number, (start, stop) in enumerate(key.shards()):
         bank.store_shard(root, key, number, np.arange(start * 4, stop * 4, dtype=np.float32).reshape(-1, 4))
-    return bank.assemble(root, key)
+    bank.assemble(root, key)
+    built_PD = bank.open_bank(root, key)
+    assert built_PD is not None
+    return built_PD
 
 
 def test_a_bank_is_what_its_shards_were(tmp_path: Path) -> None:
     key = _key(num_texts=23)
     many = replace(key, num_texts=2 * bank.SHARD_TEXTS + 1)
-    assert many.shards() == [(0, 2048), (2048, 4096), (4096, 4097)]
+    assert many.shards() == [(0, 256), (256, 512), (512, 513)]
     built_PD = _build(tmp_path, many)
-    assert built_PD.shape == (4097, 4) and not built_PD.flags.writeable
-    assert np.array_equal(built_PD.ravel(), np.arange(4097 * 4, dtype=np.float32))
+    assert built_PD.shape == (513, 4) and not built_PD.flags.writeable
+    assert np.array_equal(built_PD.ravel(), np.arange(513 * 4, dtype=np.float32))
     assert [path.name for path in tmp_path.iterdir()] == [many.digest]
 
 

@@ -18,16 +18,16 @@ LAYERS = (
     "__init__ spec sources results metrics significance drift provenance events",
     # 1: torch: texts, encoders, tuning, scoring; runs and is tested without Ray
     "backbones packaged_e5 freezing towers data hub_data local_data record_files text_sets docstrings cldr sentences "
-    "encode bank optim tune evaluate pinning prepare trial",
-    # 2: a cluster, a tracking server, a terminal
-    "actors bank_build callbacks tracking search progress",
+    "encode bank optim tune evaluate prepare trial",
+    # 2: a cluster, a tracking server
+    "actors callbacks tracking search",
     # 3: composes all of the above into a sweep
     "orchestrator dryrun",
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 
 ONLY_IN = {
-    "ray": {"actors", "bank_build", "callbacks", "orchestrator", "progress", "search"},
+    "ray": {"actors", "callbacks", "orchestrator", "search"},
     "mlflow": {"tracking"},
 }
 """Third-party package -> files of adiabatic_ray that may import it. `jobs` may import ray too."""

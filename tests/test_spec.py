@@ -45,7 +45,9 @@ def test_expansion_turns_the_last_axis_fastest_and_ends_with_the_points() -> Non
 
 def test_a_sweep_that_gains_points_keeps_the_ids_of_the_others() -> None:
     before = [trial.trial_id for trial in SWEEP.expand()]
-    after = [trial.trial_id for trial in with_changes(SWEEP, {"grid.tuning.learning_rate": [1e-9, 1e-8, 1e-7]}).expand()]
+    after = [
+        trial.trial_id for trial in with_changes(SWEEP, {"grid.tuning.learning_rate": [1e-9, 1e-8, 1e-7]}).expand()
+    ]
     assert after[3:] == before
 
 
@@ -83,7 +85,10 @@ def test_the_cluster_is_not_in_the_id() -> None:
     assert [trial.trial_id for trial in wider.expand()] == [trial.trial_id for trial in SWEEP.expand()]
 
 
-@given(st.lists(st.floats(1e-12, 1.0), min_size=1, max_size=6, unique=True), st.lists(st.integers(0, 99), unique=True, min_size=1))
+@given(
+    st.lists(st.floats(1e-12, 1.0), min_size=1, max_size=6, unique=True),
+    st.lists(st.integers(0, 99), unique=True, min_size=1),
+)
 def test_expansion_is_the_product_and_survives_json(rates: list[float], seeds: list[int]) -> None:
     spec = with_changes(SWEEP, {"grid": {"tuning.learning_rate": tuple(rates), "tuning.seed": tuple(seeds)}})
     trials = spec.expand()

@@ -49,7 +49,9 @@ def test_a_run_is_repeated_to_the_last_bit(backbone: Backbone, triplets: TuningT
     towers, losses = [], []
     for _ in range(2):
         tower = _tower(backbone)
-        losses.append([report.train_loss for report in tune(tower, _spec(learning_rate=1e-3), triplets, triplets, BUDGET)][1:])
+        losses.append(
+            [report.train_loss for report in tune(tower, _spec(learning_rate=1e-3), triplets, triplets, BUDGET)][1:]
+        )
         towers.append(trained_tensors(tower))
     assert losses[0] == losses[1]
     assert all(towers[0][name].tobytes() == towers[1][name].tobytes() for name in towers[0])

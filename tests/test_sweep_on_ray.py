@@ -1,0 +1,276 @@
+"""Whole sweeps on real Ray: the same rows with and without it, resuming after a kill, faults, MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from mlflow.tracking import MlflowClient
+
+from adiabatic_ray import evaluate, results, tracking
+from adiabatic_ray.actors import use_threads
+from adiabatic_ray.encode import encode
+from adiabatic_ray.orchestrator import pin_trials, run_sweep, start_ray
+from adiabatic_ray.prepare import Loader, prepare
+from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.spec import SweepSpec, with_changes
+from adiabatic_ray.towers import changed_tensors, load_changed, tuned_tower
+from adiabatic_ray.trial import TrialContext, run_trial
+from tests.small_sweep import small_sweep
+
+pytestmark = pytest.mark.ray
+CHECKOUT = Path(__file__).resolve().parent.parent
+TIMES = {"started_at", "finished_at", "tune_s", "evaluate_s", "elapsed_s", "peak_memory_bytes", "provenance_json"}
+COMPARED = ("trials", "curves", "scores", "influence", "drift")
+
+
+class Quiet:
+    """A listener that only remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[object, ...]] = []
+
+    def stage(self, text: str) -> None:
+        self.events.append(("stage", text))
+
+    def counted(self, what: str, done: int, total: int) -> None:
+        self.events.append(("counted", what, done, total))
+
+    def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
+        self.events.append(("sweep", num_trials, num_finished_before))
+
+    def trial_started(self, trial_id: str) -> None:
+        self.events.append(("started", trial_id))
+
+    def epoch_finished(self, event: object) -> None:
+        self.events.append(("epoch", event))
+
+    def trial_finished(self, trial_id: str, status: TrialStatus) -> None:
+        self.events.append(("finished", trial_id, status))
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    import ray
+
+    start_ray()
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def inputs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("inputs")
+
+
+def _table(out: Path, table: str) -> pa.Table:
+    content = results.read_table(out, table)
+    kept = content.drop_columns([name for name in content.column_names if name in TIMES])
+    return kept.sort_by(
+        [(name, "ascending") for name in kept.column_names if kept.schema.field(name).type in (pa.string(), pa.int64())]
+    )
+
+
+def _same_tables(one: Path, other: Path) -> None:
+    for table in COMPARED:
+        left, right = _table(one, table), _table(other, table)
+        assert left.num_rows > 0 and left.to_pandas().equals(right.to_pandas()), table
+
+
+def _without_ray(spec: SweepSpec, out: Path) -> None:
+    use_threads(spec.cluster.trial_cpus)  # float sums depend on how many threads share them
+    loader = Loader()
+    for trial in pin_trials(spec, loader):
+        inputs = loader.load(trial)
+        banks = [
+            encode(inputs.backbone.build_tower(), inputs.backbone.tokenize(texts, "passage: "), inputs.token_budget)
+            for texts in inputs.bank_texts()
+        ]
+        kit = prepare(inputs, banks)
+        untuned = evaluate.score_sets(inputs.backbone.build_tower(), kit.evaluation, inputs.token_budget)
+        (stored,) = {path.stem for path in (out.parent / "one" / "untuned").glob("*.parquet")}
+        context = TrialContext(spec.name, out, stored, untuned, {})
+
+        def score(changed: dict[str, np.ndarray]) -> list[evaluate.Counts]:
+            return evaluate.score_sets(tuned_tower(inputs.backbone, changed), kit.evaluation, inputs.token_budget)  # noqa: B023
+
+        run_trial(trial, context, inputs.backbone, kit.tuning, kit.validation, score, lambda report: None)  # type: ignore[arg-type]
+
+
+def test_one_actor_three_actors_and_no_ray_give_identical_rows(
+    ray_cluster: None, inputs_folder: Path, tmp_path: Path
+) -> None:
+    spec = small_sweep(inputs_folder)
+    for name, evaluators in (("one", 1), ("three", 3)):
+        sized = with_changes(spec, {"cluster.evaluators": evaluators})
+        outcome = run_sweep(sized, tmp_path / name, tmp_path / f"banks-{name}", Quiet())
+        assert set(outcome.statuses.values()) == {TrialStatus.COMPLETE} and len(outcome.statuses) == 3
+    _same_tables(tmp_path / "one", tmp_path / "three")
+    _without_ray(spec, tmp_path / "none")
+    _same_tables(tmp_path / "one", tmp_path / "none")
+
+
+def test_rate_zero_changes_nothing_and_frozen_tensors_stay(
+    ray_cluster: None, inputs_folder: Path, tmp_path: Path
+) -> None:
+    spec = small_sweep(inputs_folder, rates=(0.0, 1e-2))
+    run_sweep(spec, tmp_path / "out", tmp_path / "banks", Quiet())
+    control, tuned = pin_trials(spec, Loader())
+    backbone = Loader().load(tuned).backbone
+    assert load_changed(tmp_path / "out" / "towers" / control.trial_id, backbone) == {}
+    changed = load_changed(tmp_path / "out" / "towers" / tuned.trial_id, backbone)
+    assert changed and not any(name.startswith("embeddings.") for name in changed)
+    assert changed_tensors(backbone, changed).keys() == changed.keys()
+    scores = results.read_table(tmp_path / "out", "scores", [control.trial_id]).to_pandas()
+    assert (scores["errors_tuned"] == scores["errors_untuned"]).all() and (scores["clustered_p"] == 1).all()
+
+
+def test_a_second_run_skips_and_new_points_are_the_only_work(
+    ray_cluster: None, inputs_folder: Path, tmp_path: Path
+) -> None:
+    spec = small_sweep(inputs_folder, rates=(1e-4,))
+    out, banks = tmp_path / "out", tmp_path / "banks"
+    run_sweep(spec, out, banks, Quiet())
+    written = {path: path.stat().st_mtime_ns for path in out.glob("trials/*")}
+    listener = Quiet()
+    wider = with_changes(spec, {"grid.tuning.learning_rate": [1e-4, 1e-3]})
+    outcome = run_sweep(wider, out, banks, listener)
+    assert (outcome.num_trials, outcome.num_finished_before, len(outcome.statuses)) == (2, 1, 1)
+    assert ("sweep", 2, 1) in listener.events
+    assert not any(event[0] == "counted" for event in listener.events), "the banks were there already"
+    assert all(path.stat().st_mtime_ns == time for path, time in written.items())
+    again = run_sweep(wider, out, banks, Quiet())
+    assert again.num_finished_before == 2 and not again.statuses
+    assert len(results.read_sweep(out)["trial_ids"]) == 2
+
+
+def test_divergence_is_a_result(ray_cluster: None, inputs_folder: Path, tmp_path: Path) -> None:
+    spec = small_sweep(inputs_folder, rates=(1e38,))
+    outcome = run_sweep(spec, tmp_path / "out", tmp_path / "banks", Quiet())
+    assert list(outcome.statuses.values()) == [TrialStatus.DIVERGED]
+    (row,) = results.read_table(tmp_path / "out", "trials").to_pylist()
+    assert row["status"] == "DIVERGED" and row["stopped_by"] == "diverged"
+    assert results.read_table(tmp_path / "out", "scores").num_rows == 0
+
+
+def test_a_trial_that_cannot_write_is_failed_and_run_again_later(
+    ray_cluster: None, inputs_folder: Path, tmp_path: Path
+) -> None:
+    spec = with_changes(small_sweep(inputs_folder, rates=(1e-4,)), {"cluster.max_failures": 1})
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "curves").write_text("a file where a folder must be: every write of the table fails")
+    outcome = run_sweep(spec, out, tmp_path / "banks", Quiet())
+    assert list(outcome.statuses.values()) == [TrialStatus.FAILED]
+    (report,) = results.failed_trials(out).values()
+    assert "curves" in report["error"]
+    (out / "curves").unlink()
+    outcome = run_sweep(spec, out, tmp_path / "banks", Quiet())
+    assert list(outcome.statuses.values()) == [TrialStatus.COMPLETE]
+    assert results.failed_trials(out) == {}
+
+
+def test_a_pool_that_leaves_no_room_for_a_trial_is_refused(
+    ray_cluster: None, inputs_folder: Path, tmp_path: Path
+) -> None:
+    spec = with_changes(small_sweep(inputs_folder), {"cluster.evaluators": 64, "cluster.evaluator_cpus": 1})
+    with pytest.raises(ValueError, match="must fit the cluster"):
+        run_sweep(spec, tmp_path / "out", tmp_path / "banks", Quiet())
+
+
+def test_a_folder_of_another_sweep_is_refused(ray_cluster: None, inputs_folder: Path, tmp_path: Path) -> None:
+    results.write_sweep(tmp_path, {"name": "another"}, [], {})
+    with pytest.raises(ValueError, match="holds 'another'"):
+        run_sweep(small_sweep(inputs_folder), tmp_path, tmp_path / "banks", Quiet())
+
+
+def _command(inputs_folder: Path, out: Path, *more: str) -> list[str]:
+    file = inputs_folder / "a_sweep.py"
+    file.write_text(
+        "from pathlib import Path\nfrom tests.small_sweep import small_sweep\n\n\n"
+        "def sweep():\n"
+        f"    return small_sweep(Path({str(inputs_folder)!r}), rates=(0.0, 1e-4, 1e-3, 1e-2), seeds=(0, 1))\n"
+    )
+    return [sys.executable, "-m", "jobs.run_sweep", str(file), "--out", str(out), *more]
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return kept | {"PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
+
+
+@pytest.mark.slow
+def test_a_killed_driver_loses_nothing(inputs_folder: Path, tmp_path: Path) -> None:
+    """SIGKILL after the first finished trial; the same command then gives the tables of an undisturbed run."""
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(
+        _command(inputs_folder, killed),
+        cwd=CHECKOUT,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "COMPLETE" in line:
+            break
+    os.killpg(process.pid, signal.SIGKILL)  # the driver and the Ray processes that it started
+    process.wait()
+    process.stdout.close()
+    num_done = len(results.finished_trials(killed))
+    assert 1 <= num_done < 8, "the kill came too late to test anything"
+    for out in (killed, whole):
+        done = subprocess.run(
+            _command(inputs_folder, out), cwd=CHECKOUT, env=_environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        if out == killed:
+            assert f"{num_done} of 8 trials are finished already" in done.stdout
+    _same_tables(killed, whole)
+    client = MlflowClient(tracking.default_uri(killed))
+    runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    assert len(runs) == 9, "one parent and one run a trial, none twice"
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_mlflow_out_of_reach_costs_nothing_and_sync_catches_up(inputs_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    more = ("--tracking-uri", "http://127.0.0.1:9", "--set", "grid.tuning.learning_rate=[0.0001,0.001]")
+    done = subprocess.run(
+        _command(inputs_folder, out, *more), cwd=CHECKOUT, env=_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("cannot be used") == 1 and f"adiabatic sync {out}" in done.stdout.replace("\n", "")
+    uri = f"sqlite:///{tmp_path / 'later.db'}"
+    for _ in range(2):  # the second time changes nothing
+        assert tracking.sync(out, uri) == 4
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name("small")
+        runs = client.search_runs([experiment.experiment_id])
+        children = [run for run in runs if tracking.TRIAL_TAG in run.data.tags]
+        assert len(runs) == 5 and len(children) == 4
+        child = children[0]
+        assert float(child.data.params["learning_rate"]) in (1e-4, 1e-3)
+        history = client.get_metric_history(child.info.run_id, "validation_loss")
+        assert [point.step for point in history] == [0, 1, 2]
+        assert "mine/cosine/improvement" in child.data.metrics
+        assert "pairs/same-near/cosine/clustered_degraded" in child.data.metrics
+
+
+def test_the_specification_is_kept_with_the_results(ray_cluster: None, inputs_folder: Path, tmp_path: Path) -> None:
+    spec = small_sweep(inputs_folder, rates=(1e-4,))
+    run_sweep(spec, tmp_path / "out", tmp_path / "banks", Quiet())
+    assert SweepSpec.model_validate(results.read_sweep(tmp_path / "out")["spec"]) == spec
+    (row,) = results.read_table(tmp_path / "out", "trials").to_pylist()
+    stored = json.loads(row["spec_json"])
+    assert stored["backbone"]["weights_digest"] and stored["source"]["digest"]
+    assert json.loads(row["provenance_json"])["versions"]["torch"]
