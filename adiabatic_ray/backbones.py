@@ -5,7 +5,6 @@ band, so Ray's object store holds the weights once per node and every worker rea
 torch module whose frozen parameters are views of those arrays: the word embeddings, most of a multilingual encoder, are
 never copied per trial. Weights are float32 whatever a checkpoint stores; a checkpoint of 16 bits is refused unless the
 specification accepts it, because steps of 5e-8 would start from rounded weights.
-
 A hub id is first brought into the local cache, so that hub and folder are loaded by the same code.
 
 Legend: B texts of a batch, T tokens of its longest text, D embedding size.
@@ -42,18 +41,16 @@ from adiabatic_ray.spec import BackboneSpec
 CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 _SAVE_AGAIN = "save it again with save_pretrained of transformers 5 (model and fast tokenizer)"
-_TOKENIZE_AT_ONCE = 4096
-"""Texts in one call of the tokenizer: bounds the memory of its verbose results."""
+Arrays = dict[str, np.ndarray]
+_TOKENIZE_AT_ONCE = 4096  # texts in one call of the tokenizer: bounds the memory of its verbose results
 
 
 @dataclass(frozen=True, eq=False)
 class TokenizedTexts:
     """Token ids of many texts in one flat array, special tokens included: cheap to ship through an object store."""
 
-    ids: np.ndarray
-    """int32 [total tokens]."""
-    offsets: np.ndarray
-    """int64 [num_texts + 1]; text n is `ids[offsets[n] : offsets[n + 1]]`."""
+    ids: np.ndarray  # int32 [total tokens]
+    offsets: np.ndarray  # int64 [num_texts + 1]; text n is ids[offsets[n] : offsets[n + 1]]
 
     def __len__(self) -> int:
         """Number of texts."""
@@ -83,9 +80,7 @@ class Tower(nn.Module):
     def forward(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         """Embeddings [B, D], pooled and not normalised, in the type of the parameters.
 
-        Args:
-            ids_BT: token ids, int64; what they are where the mask is 0 does not matter.
-            mask_BT: 1 on tokens, 0 on padding, int64; texts begin at the left.
+        Both arguments are int64; the mask is 1 on tokens, which begin at the left. Ids where it is 0 do not matter.
         """
         hidden_BTD: torch.Tensor = self.model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
         if self.pooling == "cls":
@@ -99,15 +94,11 @@ class Backbone:
     """A pretrained encoder as data; see the file head."""
 
     spec: BackboneSpec
-    config: dict[str, Any]
-    """Arguments of the transformers configuration, `model_type` included."""
-    weights: dict[str, np.ndarray]
-    """float32, read-only, by name and in the order of `named_parameters()`; tied tensors once."""
+    config: dict[str, Any]  # arguments of the transformers configuration, `model_type` included
+    weights: Arrays  # float32, read-only, by name and in the order of named_parameters(); tied tensors once
     tokenizer_json: str
-    weights_digest: str
-    """`digest_of_weights` of `weights`."""
-    buffers: dict[str, np.ndarray]
-    """The encoder's constant tensors (positions and the like), by name in `named_buffers()`."""
+    weights_digest: str  # `digest_of_weights` of the weights
+    buffers: Arrays  # the encoder's constant tensors (positions and the like), by name in named_buffers()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from a pickle; arrays that travelled inside it would come back writable."""
@@ -132,9 +123,7 @@ class Backbone:
         """
         for row, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
-                raise ValueError(
-                    f"texts must be strings that are not empty, got {text!r} in row {row}; remove that row"
-                )
+                raise ValueError(f"texts must be strings, not empty, got {text!r} in row {row}; remove that row")
         tokenizer = _tokenizer(self.tokenizer_json, self.spec.max_length)
         ids: list[np.ndarray] = [np.empty(0, dtype=np.int32)]
         for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
@@ -158,15 +147,12 @@ class Backbone:
         unknown = sorted(set(trainable) - self.weights.keys())
         if unknown:
             near = difflib.get_close_matches(unknown[0], self.weights, n=3)
-            raise ValueError(
-                f"trainable names must be parameters of {self.spec.name}, got {unknown[:5]}; "
-                f"near misses of the first: {near}"
-            )
+            raise ValueError(f"trainable names must be parameters of the encoder, got {unknown[:5]}; near: {near}")
         model = _empty_model(self.config)
-        parameters = {}
+        parameters, trained = {}, set(trainable)
         for name, value in self.weights.items():
-            tensor = torch.tensor(value) if name in trainable else _view(value)
-            parameters[name] = nn.Parameter(tensor.to(device), requires_grad=name in trainable)
+            tensor = torch.tensor(value) if name in trained else _view(value)
+            parameters[name] = nn.Parameter(tensor.to(device), requires_grad=name in trained)
         _fill(model, parameters, {name: torch.tensor(value, device=device) for name, value in self.buffers.items()})
         return Tower(model, self.spec.pooling).eval()
 
@@ -185,8 +171,7 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
     """
     if spec.source == "package":
         return _from_package(spec)
-    folder = Path(spec.name) if spec.source == "folder" else _download(spec)
-    return _from_folder(spec, folder)
+    return _from_folder(spec, Path(spec.name) if spec.source == "folder" else _download(spec))
 
 
 def digest_of_weights(weights: Mapping[str, np.ndarray]) -> str:
@@ -265,8 +250,8 @@ def _weight_files(spec: BackboneSpec, folder: Path) -> list[Path]:
     absent = [file for file in (CONFIG_FILE, TOKENIZER_FILE, *weights) if not (folder / file).is_file()]
     if absent:
         raise ValueError(
-            f"a backbone folder must hold {CONFIG_FILE}, {TOKENIZER_FILE} and {WEIGHTS_FILE}, got {spec.name} without "
-            f"{', '.join(absent[:3])}; correct the path, or {_SAVE_AGAIN}"
+            f"a backbone folder must hold {CONFIG_FILE}, {TOKENIZER_FILE} and {WEIGHTS_FILE}, "
+            f"got {spec.name} without {', '.join(absent[:3])}; correct the path, or {_SAVE_AGAIN}"
         )
     return [folder / file for file in weights]
 
@@ -297,18 +282,12 @@ def _check_stored_types(spec: BackboneSpec, files: Sequence[Path]) -> None:
 
 
 def _checked(
-    spec: BackboneSpec,
-    config: dict[str, Any],
-    weights: dict[str, np.ndarray],
-    buffers: dict[str, np.ndarray],
-    tokenizer: Tokenizer,
+    spec: BackboneSpec, config: dict[str, Any], weights: Arrays, buffers: Arrays, tokenizer: Tokenizer
 ) -> Backbone:
     """The backbone, when weights, tokenizer and specification fit the configuration and each other."""
     model = _empty_model(config)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    assert shapes == {name: value.shape for name, value in weights.items()}, (
-        "weights are not those of the configuration"
-    )
+    assert shapes == {name: value.shape for name, value in weights.items()}, "weights of another configuration"
     limit = _position_limit(model)
     if limit is not None and spec.max_length > limit:
         raise ValueError(
@@ -329,8 +308,7 @@ def _checked(
             f"the weights of {spec.name} must have the digest {spec.weights_digest}, got {digest}; restore the "
             "checkpoint, or remove weights_digest to ask a new question"
         )
-    ordered = {name: weights[name] for name in shapes}
-    return Backbone(spec, config, ordered, tokenizer.to_str(), digest, buffers)
+    return Backbone(spec, config, {name: weights[name] for name in shapes}, tokenizer.to_str(), digest, buffers)
 
 
 def _transformers_config(config: Mapping[str, Any]) -> PreTrainedConfig:
@@ -351,10 +329,8 @@ def _model_class(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], dict[
     model_class = mappings[0].get(type(config), None) or mappings[1].get(type(config), None)
     if model_class is None or (config.is_encoder_decoder and type(config) not in TEXT_ENCODERS):
         raise ValueError(f"model type {config.model_type!r}, for which transformers has no encoder class")
-    arguments: dict[str, Any] = {
-        "dtype": torch.float32,
-        "attn_implementation": "sdpa" if model_class._supports_sdpa else "eager",
-    }
+    attention = "sdpa" if model_class._supports_sdpa else "eager"
+    arguments: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": attention}
     if "add_pooling_layer" in inspect.signature(model_class).parameters:
         arguments["add_pooling_layer"] = False
     return model_class, arguments
@@ -392,12 +368,10 @@ def _view(value: np.ndarray) -> torch.Tensor:
 
 
 def _position_limit(model: nn.Module) -> int | None:
-    """Tokens for which the encoder has position embeddings; None where positions are relative.
-
-    RoBERTa's positions begin after the padding id, so XLM-R's table of 514 rows is for 512 tokens.
-    """
+    """Tokens for which the encoder has position embeddings; None where positions are relative."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa's positions begin after the padding id, so XLM-R's table of 514 rows is for 512 tokens.
             before_first = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - before_first
     return None

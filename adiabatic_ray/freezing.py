@@ -1,9 +1,9 @@
 """Freeze plans: which parameter tensors of a query tower a trial does not train.
 
-A plan is a list of elements in the notation of Table 1 and section 3.3 of the paper,
-or of glob patterns over parameter names. The notation is mapped to each layout's own names, so that `B0a` means the
-attention of the first block in BERT, XLM-R, DistilBERT and T5 encoders alike. What matches nothing is an error: a plan
-that silently freezes less than was asked for would answer another question.
+A plan is a list of elements in the notation of Table 1 and section 3.3 of the paper, or of glob patterns over parameter
+names. The notation is mapped to each layout's own names, so that `B0a` means the attention of the first block in BERT,
+XLM-R, DistilBERT and T5 encoders alike. What matches nothing is an error: a plan that silently freezes less than was
+asked for would answer another question.
 
 | element | tensors |
 |---|---|

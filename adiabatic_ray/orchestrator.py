@@ -86,6 +86,7 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
     Raises:
         ValueError: anything the user must mend; nothing was started then, or what was done is kept.
         OSError: the results folder cannot be written.
+        KeyboardInterrupt: stopped by ctrl-C; finished trials are on disk.
     """
     listener.stage("reading backbone and texts")
     loader = Loader()
@@ -202,6 +203,8 @@ def _schedule(
             }
             results.write_json(out / "failures" / f"{trial_id}.json", report)
             listener.trial_finished(trial_id, TrialStatus.FAILED)
+    if len(statuses) < len(pending):
+        raise KeyboardInterrupt  # Tune ends quietly at ctrl-C, with trials that neither finished nor failed
     return statuses
 
 

@@ -241,7 +241,8 @@ def _build_tokenizer(pieces: list[tuple[str, float]], bos: int, eos: int, pad: i
     """XLM-R's tokenizer: ids are places in `pieces`, which are in Hugging Face order."""
     tokenizer = Tokenizer(Unigram(pieces, unk_id=unk, byte_fallback=False))
     # SentencePiece's nmt_nfkc rules are NFKC after NMT's clean-up of spaces and controls, except that they keep the
-    # full-width tilde, which Japanese and Chinese texts use. A noncharacter stands in for it meanwhile.
+    # full-width tilde, which Japanese and Chinese texts use. A noncharacter stands in for it meanwhile. The one other
+    # character that the file's own table treats differently is U+1F23B.
     tokenizer.normalizer = normalizers.Sequence(
         [
             normalizers.Replace(_KEPT_TILDE, _STAND_IN),

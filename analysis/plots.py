@@ -246,7 +246,7 @@ def _improvement_by_pair(sweep: Sweep, which: str | float, criterion: Criterion)
     else:
         chosen = [trial_id for trial_id, spec in sweep.trial_specs.items() if spec.tuning.learning_rate == which]
         chosen = [trial_id for trial_id in chosen if trial_id in sweep.completeness.done]
-        title = f"learning rate {format_rate(which, 3)}, mean of {len(chosen)} trial(s)"
+        title = f"learning rate {format_rate(which, 3)}, seeds: {len(chosen)}"
     scores = sweep.scores
     rows = scores[
         scores["trial_id"].isin(chosen)

@@ -68,6 +68,14 @@ def data(
     print_data(Console(), load_sweep(file, overrides or []))
 
 
+@app.command()
+def tables() -> None:
+    """Print the columns of every result table (Markdown): name, type, unit, meaning."""
+    from .show_tables import tables_markdown
+
+    typer.echo(tables_markdown(), nl=False)
+
+
 def main() -> None:
     """Entry point of the installed command."""
     app()

@@ -27,7 +27,13 @@ def user_errors(command: Callable[Arguments, Result]) -> Callable[Arguments, Res
         except KeyboardInterrupt:
             _say("interrupted; finished trials are kept, and the same command continues")
             raise typer.Exit(130) from None
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            _say(
+                f"error: files must be readable and folders writable, got {error}; free the disk, mend the rights, or give "
+                "another path. What was finished is kept, and the same command continues"
+            )
+            raise typer.Exit(2) from None
+        except ValueError as error:
             _say(f"error: {error}")
             raise typer.Exit(2) from None
 

@@ -115,7 +115,7 @@ def test_rates_are_means_over_seeds(tmp_path):
     assert rates.loc[1e-7, column] == pytest.approx((first + second) / 2)
     assert trials.loc[(1e-8, 1), "kept_untuned"] and trials.loc[(1e-8, 1), column] == 0
     assert np.isnan(rates.loc[1e-6, column])
-    assert not [name for name in rates if name.startswith("p")], "a mean of p-values means nothing"
+    assert not [name for name in rates if name.startswith(("p/", "p_tuned/"))], "a mean of p-values means nothing"
 
 
 def test_rates_keep_groups_apart(tmp_path):
@@ -172,7 +172,7 @@ def test_improvement_without_untuned_errors_is_refused():
 
 
 def test_seed_means_spread_like_a_t_distribution_around_the_mean():
-    # Two seeds 0.00 and 0.02: mean .01, s / sqrt(2) = .01; t with 2 degrees of freedom has its 90th percentile at 1.886.
+    # Two seeds 0.00 and 0.02: mean .01, s / sqrt(2) = .01; the 90th percentile of t with 2 degrees of freedom is 1.886.
     rates, means, replicates, seeds = resample_curve(
         np.array([1.0, 1.0, 2.0]), np.array([0.0, 0.02, 0.5]), np.zeros((3, 4)), num_resamples=40_000, seed=0
     )
@@ -183,7 +183,7 @@ def test_seed_means_spread_like_a_t_distribution_around_the_mean():
 
 
 def test_premises_are_redrawn_once_for_all_trials():
-    # Two rates with equal influences and one seed each: their replicates move together, with variance sum(psi^2) / C * C.
+    # Two rates with equal influences and one seed each: their replicates move together, with variance sum(psi^2).
     influence_C = np.array([0.03, -0.01, -0.02, 0.0])
     _, _, replicates, _ = resample_curve(
         np.array([1.0, 2.0]), np.array([0.1, 0.2]), np.stack([influence_C] * 2), num_resamples=40_000, seed=0

@@ -1,0 +1,26 @@
+"""The result tables' documentation as Markdown: what README shows is what the schemas say."""
+
+from __future__ import annotations
+
+from adiabatic_ray.results import TABLES
+
+PURPOSES = {
+    "trials": "one row a finished trial, written last: it means that the trial is done",
+    "curves": "one row an epoch",
+    "scores": "one row a statistic: set, relation, measure, language pair",
+    "influence": "per statistic, the change of errors by cluster: enough to bootstrap any aggregate",
+    "untuned": "per statistic, the untuned backbone's errors by cluster; one file a backbone and list of sets",
+    "drift": "one row a trainable tensor: what could move and what moved",
+}
+
+
+def tables_markdown() -> str:
+    """Every table with its columns: name, type, unit, meaning."""
+    parts = []
+    for table, schema in TABLES.items():
+        lines = [f"**`{table}`**: {PURPOSES[table]}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        for field in schema:
+            unit, meaning = (field.metadata[key].decode().replace("|", "\\|") for key in (b"unit", b"meaning"))
+            lines.append(f"| `{field.name}` | {field.type} | {unit} | {meaning} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
