@@ -22,7 +22,6 @@ from ray import tune as ray_tune
 from adiabatic_ray import evaluate, provenance, results
 from adiabatic_ray.actors import EvaluationPool, SharedSets, device_for, ensure_banks, use_threads
 from adiabatic_ray.callbacks import Announcer
-from adiabatic_ray.evaluate import Counts
 from adiabatic_ray.events import Listener
 from adiabatic_ray.prepare import Inputs, Loader, prepare
 from adiabatic_ray.results import ResultsError, TrialStatus
@@ -98,25 +97,20 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
     if not pending:
         return SweepOutcome(len(trials), num_before, {})
     _check_resources(spec.cluster)
-    recorded = provenance.collect()
-    groups, group_of, pool = {}, {}, None
+    group_of = {trial_id: _group_key(trial) for trial_id, trial in pending.items()}
+    shared = {}
+    for trial_id, key in group_of.items():
+        if key not in shared:
+            shared[key] = _share(loader.load(pending[trial_id]), banks, spec.cluster, listener)
+    listener.stage("placing the evaluation pool")
+    pool = EvaluationPool.place(spec.cluster)
     try:
-        inputs_of: dict[str, Inputs] = {}
-        for trial_id, trial in pending.items():
-            group_of[trial_id] = key = _group_key(trial)
-            inputs_of.setdefault(key, loader.load(trial))
-        ready = {key: _share(inputs, banks, spec.cluster, listener) for key, inputs in inputs_of.items()}
-        listener.stage("placing the evaluation pool")
-        pool = EvaluationPool.place(spec.cluster)
-        for key, (backbone_ref, tuning_ref, sets) in ready.items():
-            listener.stage("scoring the untuned backbone")
-            untuned_id, untuned = _untuned(out, key, pool, sets)
-            groups[key] = _Group(backbone_ref, tuning_ref, sets, untuned_id, ray.put(untuned))
+        listener.stage("scoring the untuned backbone")
+        groups = {key: _group(key, parts, pool, out) for key, parts in shared.items()}
         listener.sweep_started(len(trials), num_before)
-        statuses = _schedule(spec, out, pending, group_of, groups, pool, recorded, listener)
+        statuses = _schedule(spec, out, pending, group_of, groups, pool, listener)
     finally:
-        if pool is not None:
-            pool.close()
+        pool.close()
     return SweepOutcome(len(trials), num_before, statuses)
 
 
@@ -138,14 +132,14 @@ def _share(inputs: Inputs, banks: Path, cluster: ClusterSpec, listener: Listener
     return backbone_ref, ray.put((kit.tuning, kit.validation)), sets
 
 
-def _untuned(out: Path, group_key: str, pool: EvaluationPool, sets: SharedSets) -> tuple[str, list[Counts]]:
-    """Counts of the untuned backbone: from disk when they are there, else scored now."""
-    untuned_id = f"untuned-{group_key}"
+def _group(key: str, shared: tuple[Any, Any, SharedSets], pool: EvaluationPool, out: Path) -> _Group:
+    """Complete a group with the counts of its untuned backbone: from disk when they are there, else scored now."""
+    backbone_ref, tuning_ref, sets = shared
+    untuned_id = f"untuned-{key}"
     if not results.table_path(out, "untuned", untuned_id).is_file():
-        rows = evaluate.untuned_rows(untuned_id, pool.score({}, sets))
-        results.write_table(out, "untuned", untuned_id, rows)
+        results.write_table(out, "untuned", untuned_id, evaluate.untuned_rows(untuned_id, pool.score({}, sets)))
     stored = results.read_table(out, "untuned", [untuned_id]).to_pylist()
-    return untuned_id, evaluate.counts_from_rows(stored)
+    return _Group(backbone_ref, tuning_ref, sets, untuned_id, ray.put(evaluate.counts_from_rows(stored)))
 
 
 def _schedule(
@@ -155,18 +149,17 @@ def _schedule(
     group_of: Mapping[str, str],
     groups: Mapping[str, _Group],
     pool: EvaluationPool,
-    recorded: Mapping[str, Any],
     listener: Listener,
 ) -> dict[str, TrialStatus]:
     """One Tune trial for each pending trial; those that fail for good are recorded as JSON."""
-    cluster = spec.cluster
+    cluster, recorded = spec.cluster, provenance.collect()
     trainable = ray_tune.with_parameters(
         _run_on_ray,
         trials={trial_id: trial.model_dump_json() for trial_id, trial in pending.items()},
         group_of=dict(group_of),
         groups=dict(groups),
         pool=pool,
-        common=(spec.name, str(out.resolve()), dict(recorded), cluster.trial_cpus, device_for(cluster.trial_gpus)),
+        common=(spec.name, str(out.resolve()), recorded, cluster.trial_cpus, device_for(cluster.trial_gpus)),
     )
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trainable, {"cpu": cluster.trial_cpus, "gpu": cluster.trial_gpus}),

@@ -98,6 +98,9 @@ class Loader:
             for one, texts in zip(trial.evaluation.sets, inputs.evaluation, strict=True)
         )
         backbone = trial.backbone.model_copy(update={"weights_digest": inputs.backbone.weights_digest})
+        self._backbones[backbone] = inputs.backbone  # what is loaded serves the pinned names as well
+        self._tuning[source] = inputs.tuning, inputs.validation
+        self._sets.update(zip(sets, inputs.evaluation, strict=True))
         evaluation = trial.evaluation.model_copy(update={"sets": sets})
         return trial.model_copy(update={"backbone": backbone, "source": source, "evaluation": evaluation})
 

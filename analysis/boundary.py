@@ -240,7 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from .terminal import print_report  # it prints boundaries, so it imports this module
 
-    parser = argparse.ArgumentParser(prog="python -m analysis.boundary", description="Estimate the adiabatic boundary.")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {__package__}.boundary", description="Estimate the adiabatic boundary."
+    )
     parser.add_argument("out", type=Path, help="results folder that `adiabatic sweep` wrote")
     parser.add_argument("--level", type=float, default=LEVEL, help="improvement that still counts as preserved")
     parser.add_argument("--resamples", type=int, default=NUM_RESAMPLES, help="bootstrap replicates, at least 100")

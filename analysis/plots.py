@@ -205,7 +205,7 @@ def _draw_boundary(axes: Axes, boundary: Boundary) -> None:
         axes.axvline(boundary.estimate, color="black", linewidth=1.2, linestyle="-.", label=label, zorder=1)
     else:
         rate = format_rate(boundary.estimate)
-        axes.plot([], [], " ", label=f"boundary {boundary.censored} {rate}, outside the rates tried")
+        axes.plot([], [], " ", label=f"boundary {boundary.censored} {rate}")
 
 
 def _draw_diverged(axes: Axes, rates: pd.DataFrame) -> None:

@@ -29,8 +29,8 @@ def user_errors(command: Callable[Arguments, Result]) -> Callable[Arguments, Res
             raise typer.Exit(130) from None
         except OSError as error:
             _say(
-                f"error: files must be readable and folders writable, got {error}; free the disk, mend the rights, or give "
-                "another path. What was finished is kept, and the same command continues"
+                f"error: files must be readable and folders writable, got {error}; free the disk, mend the rights, or "
+                "give another path. What was finished is kept, and the same command continues"
             )
             raise typer.Exit(2) from None
         except ValueError as error:

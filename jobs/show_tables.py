@@ -20,7 +20,8 @@ def tables_markdown() -> str:
     for table, schema in TABLES.items():
         lines = [f"**`{table}`**: {PURPOSES[table]}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
         for field in schema:
-            unit, meaning = (field.metadata[key].decode().replace("|", "\\|") for key in (b"unit", b"meaning"))
+            documentation = field.metadata or {}
+            unit, meaning = (documentation[key].decode().replace("|", "\\|") for key in (b"unit", b"meaning"))
             lines.append(f"| `{field.name}` | {field.type} | {unit} | {meaning} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
