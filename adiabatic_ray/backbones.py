@@ -101,7 +101,7 @@ class Backbone:
     buffers: Arrays  # the encoder's constant tensors (positions and the like), by name in named_buffers()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore from a pickle; arrays that travelled inside it would come back writable."""
+        """Restore from a pickle: arrays that travelled inside it come back writable."""
         self.__dict__.update(state)
         _protect(self.weights)
 
@@ -216,6 +216,7 @@ def _from_folder(spec: BackboneSpec, folder: Path) -> Backbone:
             f"a checkpoint must hold every tensor of its encoder, got {spec.name} without {missing[:5]} "
             f"({len(missing)} missing); {_SAVE_AGAIN}"
         )
+    # Copies, because transformers maps the file into memory: a checkpoint replaced meanwhile would show through.
     weights = {name: parameter.detach().numpy().copy() for name, parameter in model.named_parameters()}
     buffers = {name: buffer.numpy().copy() for name, buffer in model.named_buffers(remove_duplicate=False)}
     return _checked(spec, _config_dict(config), weights, buffers, tokenizer)
@@ -312,8 +313,7 @@ def _checked(
 
 
 def _transformers_config(config: Mapping[str, Any]) -> PreTrainedConfig:
-    arguments = dict(config)
-    loaded: PreTrainedConfig = AutoConfig.for_model(arguments.pop("model_type"), **arguments)
+    loaded: PreTrainedConfig = AutoConfig.for_model(**config)  # its first parameter is `model_type`
     return loaded
 
 

@@ -56,7 +56,7 @@ def plot_curves(
     """
     curves = mean_curves(sweep) if curves is None else curves
     if not curves:
-        raise ResultsError(f"{NOTHING_TO_ESTIMATE}, got none in {sweep.out}; so does a picture of it")
+        raise ResultsError(f"{NOTHING_TO_ESTIMATE}, got none in {sweep.out}; there is nothing to draw")
     chosen = _rows_to_draw(curves)
     trials, rates = curve_table(sweep), rate_table(sweep)
     trials, rates = trials[trials["learning_rate"] > 0], rates[rates["learning_rate"] > 0]
@@ -270,7 +270,7 @@ def _improvement_by_pair(sweep: Sweep, which: str | float, criterion: Criterion)
 def _cell(value: float, limit: float) -> str:
     if np.isnan(value):
         return "-"
-    return f"{value:.1f}" if limit < 10 and abs(value) < 100 else f"{value:.0f}"
+    return f"{value:z.1f}" if limit < 10 and abs(value) < 100 else f"{value:z.0f}"
 
 
 def _save(figure: Figure, path: Path) -> None:

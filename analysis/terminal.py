@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -79,7 +80,12 @@ def tables(sweep: Sweep) -> list[Table]:
     for title, rates, criterion, measure in sections(sweep):
         table = Table(title=title, title_justify="left", box=None, padding=(0, 1), header_style="bold")
         for name in header(sweep, criterion):
-            table.add_column(name, justify="left" if name == "status" else "right", overflow="fold")
+            # Broken at spaces and hyphens, so that narrow columns leave the set names whole words.
+            title_lines = re.sub(r" |(?<=-)(?=\w)", "\n", name)
+            if name == "status":
+                table.add_column(title_lines, min_width=len("COMPLETE"))
+            else:
+                table.add_column(title_lines, justify="right", no_wrap=True)
         for row in cells(sweep, rates, criterion, measure):
             table.add_row(*row)
         made.append(table)
@@ -105,7 +111,7 @@ def percent(frac: float) -> str:
     if math.isnan(frac):
         return "-"
     value = 100 * frac
-    return f"{value:+.2f}" if abs(value) < 9.995 else f"{value:+.1f}" if abs(value) < 99.95 else f"{value:+.0f}"
+    return f"{value:+z.2f}" if abs(value) < 9.995 else f"{value:+.1f}" if abs(value) < 99.95 else f"{value:+.0f}"
 
 
 def _counts(improved: float, degraded: float) -> str:

@@ -104,6 +104,20 @@ def test_a_terminal_of_80_columns_shows_every_rate_in_one_line(tmp_path):
     assert text.count("Multilingual quality (") == 2
 
 
+def test_set_names_break_at_hyphens_and_states_do_not_break(tmp_path):
+    write_planted(tmp_path, Plan({1e-8: 0.01, 1e-7: -0.03}, seeds=(0, 1), change={(1e-7, 1): "FAILED"}))
+    sweep = load_sweep(tmp_path)
+    scores = [sweep.scores]
+    for name in ("arxiv-title", "arxiv-first"):
+        more = sweep.scores[sweep.scores["set"] == HELD_OUT].copy()
+        more["set"] = name
+        scores.append(more)
+    lines = printed(dataclasses.replace(sweep, scores=pd.concat(scores))).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.split() == ["tuned", "held-", "arxiv-", "arxiv-", "paper", "mean"] for line in lines)
+    assert any(line.endswith("COMPLETE") for line in map(str.rstrip, lines))
+
+
 def test_an_incomplete_sweep_says_so_first(tmp_path):
     write_planted(tmp_path, Plan(FALLING, change={(1e-8, 0): "FAILED", (1e-7, 0): "MISSING"}))
     sweep = load_sweep(tmp_path)
@@ -123,7 +137,7 @@ def test_groups_have_tables_of_their_own(tmp_path):
 
 @pytest.mark.parametrize("frac, text", [
     (0.0123, "+1.23"), (-0.09994, "-9.99"), (-0.09996, "-10.0"), (0.5, "+50.0"), (-12.3456, "-1235"),
-    (float("nan"), "-"),
+    (-0.00001, "+0.00"), (float("nan"), "-"),
 ])  # fmt: skip
 def test_percentages(frac, text):
     assert percent(frac) == text
@@ -175,11 +189,11 @@ def test_one_extreme_pair_does_not_wash_out_the_scale(tmp_path, drawn):
     sweep = load_sweep(tmp_path)
     scores = sweep.scores.copy()
     pairs = scores.index[(scores["set"] == PAIRS) & (scores["measure"] == "cosine")]
-    scores.loc[pairs[0], "improvement"], scores.loc[pairs[1], "improvement"] = -50.0, np.nan
+    scores.loc[pairs[:3], "improvement"] = [-50.0, np.nan, -0.0001]
     plots.plot_heatmap(dataclasses.replace(sweep, scores=scores), 1e-8, tmp_path / "heat.png")
     axes, bar = drawn["heat.png"].axes
     assert axes.images[0].get_clim()[1] < 20
-    assert [text.get_text() for text in axes.texts[:2]] == ["-5000", "-"]
+    assert [text.get_text() for text in axes.texts[:3]] == ["-5000", "-", "0.0"]
     assert bar.get_ylabel() == "improvement, % (blue is better)"
 
 

@@ -144,6 +144,13 @@ def test_block_prefix_is_the_outermost_list() -> None:
     assert find_block_prefix(T5_NAMES, 2) == find_block_prefix(T5_NAMES) == "encoder.block."
 
 
+def test_a_list_inside_a_block_is_never_the_blocks() -> None:
+    three_blocks = [*T5_NAMES, *(name.replace("block.1.", "block.2.") for name in T5_NAMES if "block.1." in name)]
+    assert find_block_prefix(three_blocks, 3) == "encoder.block."
+    with pytest.raises(ValueError, match=r"2 numbered blocks to freeze by block, got \{'encoder.block.': 3"):
+        find_block_prefix(three_blocks, 2)
+
+
 def test_shared_blocks_cannot_be_frozen_by_number_but_by_glob() -> None:
     names = ["embeddings.word_embeddings.weight", "encoder.groups.0.layers.0.ffn.weight", "encoder.map.weight"]
     with pytest.raises(ValueError, match=r"12 numbered blocks.*'encoder.groups.': 1.*globs"):

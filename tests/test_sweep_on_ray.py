@@ -197,7 +197,7 @@ def _command(inputs_folder: Path, out: Path, *more: str) -> list[str]:
     file.write_text(
         "from pathlib import Path\nfrom tests.small_sweep import small_sweep\n\n\n"
         "def sweep():\n"
-        f"    return small_sweep(Path({str(inputs_folder)!r}), rates=(0.0, 1e-4, 1e-3, 1e-2), seeds=(0, 1))\n"
+        f"    return small_sweep(Path({str(inputs_folder)!r}), rates=(0.0, 1e-4, 1e-3), seeds=(0, 1))\n"
     )
     return [sys.executable, "-m", "jobs.run_sweep", str(file), "--out", str(out), *more]
 
@@ -208,6 +208,7 @@ def _environment() -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_driver_loses_nothing(inputs_folder: Path, tmp_path: Path) -> None:
     """SIGKILL after the first finished trial; the same command then gives the tables of an undisturbed run."""
     killed, whole = tmp_path / "killed", tmp_path / "whole"
@@ -227,18 +228,18 @@ def test_a_killed_driver_loses_nothing(inputs_folder: Path, tmp_path: Path) -> N
     process.wait()
     process.stdout.close()
     num_done = len(results.finished_trials(killed))
-    assert 1 <= num_done < 8, "the kill came too late to test anything"
+    assert 1 <= num_done < 6, "the kill came too late to test anything"
     for out in (killed, whole):
         done = subprocess.run(
             _command(inputs_folder, out), cwd=CHECKOUT, env=_environment(), capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
         if out == killed:
-            assert f"{num_done} of 8 trials are finished already" in done.stdout
+            assert f"{num_done} of 6 trials are finished already" in done.stdout
     _same_tables(killed, whole)
     client = MlflowClient(tracking.default_uri(killed))
     runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
-    assert len(runs) == 9, "one parent and one run a trial, none twice"
+    assert len(runs) == 7, "one parent and one run a trial, none twice"
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
