@@ -1,7 +1,7 @@
-"""PND of the untuned packaged E5 on the whole XNLI test set: mean over 225 language pairs, 2,788,900 comparisons each.
+"""PND of the untuned packaged E5 on the whole XNLI test set: mean over 225 pairs, 2,788,900 comparisons each.
 
-The figures to meet (cosine / distance): entailment-neutral 31.27 / 31.07%, entailment-contradiction 27.30 / 26.75%. They
-are about three times those of the paper's Table 3 (10.8 / 10.5 and 10.0 / 9.6%): a denominator of 5,010 x 1,670 in the
+The figures to meet (cosine / distance): entailment-neutral 31.27 / 31.07%, entailment-contradiction 27.30 / 26.75%.
+They are about three times those of the paper's Table 3 (10.8 / 10.5 and 10.0 / 9.6%): a denominator of 5,010 x 1,670 in the
 paper is the likely reading; relative improvements are not affected by it.
 
     ADIABATIC_DATA=... python benchmarks/check_untuned_xnli.py [--threads 2]        (about 15 minutes on two cores)
@@ -58,7 +58,7 @@ def main() -> None:
             english = [place for place in chosen if counts.keys[place][2:] == ("en", "en")]
             print(
                 f"{relation:25s} {measure:9s} mean of {len(chosen)} pairs {100 * pnd_K[chosen].mean():.2f}%, "
-                f"English-English {100 * pnd_K[english[0]]:.2f}%, {counts.comparisons_K[chosen[0]]:,} comparisons a pair"
+                f"English-English {100 * pnd_K[english[0]]:.2f}%, {counts.comparisons_K[chosen[0]]:,} comparisons each"
             )
 
 

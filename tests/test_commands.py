@@ -56,7 +56,7 @@ def test_every_shipped_sweep_expands_dry_and_documents_itself(name: str) -> None
 
 def test_the_list_of_sweeps_shows_their_questions() -> None:
     output = run("sweeps").output
-    assert "demo" in output and "squad_rates" in output and "break" in output or "hold" in output
+    assert ("demo" in output and "squad_rates" in output and "break" in output) or "hold" in output
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(inputs_folder: Path, tmp_path: Path) -> None:
@@ -123,7 +123,9 @@ def test_a_malformed_line_is_named(inputs_folder: Path, tmp_path: Path, line: st
     lines[2] = line
     broken = tmp_path / "broken.jsonl"
     broken.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    refused(run("sweep", inputs_folder / "small.py", "--dry-run", "--set", f"trial.source.path={broken}"), "broken", *words)
+    refused(
+        run("sweep", inputs_folder / "small.py", "--dry-run", "--set", f"trial.source.path={broken}"), "broken", *words
+    )
 
 
 def test_pairs_of_one_class_are_refused(inputs_folder: Path, tmp_path: Path) -> None:

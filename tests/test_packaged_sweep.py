@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 def test_the_demo_in_miniature(tmp_path: Path) -> None:
     """Rate 0 changes nothing, 3e-3 breaks the languages, and the boundary lies between the rates tried."""
     overrides = [
-        'grid.tuning.learning_rate=[0, 1e-7, 3e-3]',
+        "grid.tuning.learning_rate=[0, 1e-7, 3e-3]",
         "grid.tuning.seed=[0]",
         "trial.tuning.batches_per_epoch=3",
         "trial.source.num_tune=60",

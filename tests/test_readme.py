@@ -20,7 +20,9 @@ def test_the_columns_in_readme_are_those_of_the_schemas() -> None:
 
 
 def test_the_file_tree_names_every_module_once() -> None:
-    files = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    files = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
     tree = README.split("## File tree")[1]
     for file in files:
         folder, name = Path(file).parent.name, Path(file).name
