@@ -1,8 +1,8 @@
 """PND of the untuned packaged E5 on the whole XNLI test set: mean over 225 pairs, 2,788,900 comparisons each.
 
 The figures to meet (cosine / distance): entailment-neutral 31.27 / 31.07%, entailment-contradiction 27.30 / 26.75%.
-They are about three times those of the paper's Table 3 (10.8 / 10.5 and 10.0 / 9.6%): a denominator of 5,010 x 1,670 in the
-paper is the likely reading; relative improvements are not affected by it.
+They are about three times those of the paper's Table 3 (10.8 / 10.5 and 10.0 / 9.6%): a denominator of 5,010 x 1,670
+in the paper is the likely reading; relative improvements are not affected by it.
 
     ADIABATIC_DATA=... python benchmarks/check_untuned_xnli.py [--threads 2]        (about 15 minutes on two cores)
 """
