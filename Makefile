@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 	@echo "Installed. Later runs reuse $(VENV)."
 
-demo: $(STAMP) ## Sweep the learning rate of a real encoder on this machine, about 6 minutes
+demo: $(STAMP) ## Sweep the learning rate of a real encoder on this machine
 	@$(BIN)/python -m jobs.run_sweep demo --out results/demo
 
 # Tests on real corpora run when ADIABATIC_DATA names their folder, or when it lies beside the checkout.

@@ -46,8 +46,8 @@ def trainable_names(backbone: Backbone, freeze: str) -> tuple[list[str], list[st
         ValueError: a pattern that matches nothing.
     """
     names = list(backbone.weights)
-    frozen = freezing.frozen_names(freezing.parse_plan(freeze), names, backbone.num_blocks)
-    return [name for name in names if name not in frozen], [name for name in names if name in frozen]
+    trainable = freezing.trainable_names(freezing.parse_plan(freeze), names, backbone.num_blocks)
+    return list(trainable), [name for name in names if name not in trainable]
 
 
 def run_trial(

@@ -3,7 +3,7 @@
 Question: how far can the query tower of multilingual E5 be tuned on English docstrings before names in 15 languages
 stop matching?
 Hypothesis: low rates change nothing or help a little; high rates help the docstrings and break the languages.
-Trials: 8 rates from "does nothing" to "clearly broken", two seeds, 24 steps each. Cost: about 5 minutes on 2 cores.
+Trials: 8 rates from "does nothing" to "clearly broken", two seeds, 24 steps each. Cost: made for minutes on 2 cores.
 Deciding rule: the boundary of the mean improvement over the 225 language pairs, cosine.
 
 The final state is evaluated, not the last improved one: a rate that only does harm must show it.

@@ -1,4 +1,4 @@
-"""The main question on real texts at a size that two cores finish in an hour.
+"""The main question on real texts at a size for two cores.
 
 Question: up to which learning rate do the languages of XNLI hold when the packaged E5 is tuned on SQuAD sentences?
 Hypothesis: with a few hundred steps instead of tens of thousands the boundary lies orders of magnitude above the
