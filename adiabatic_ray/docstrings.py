@@ -1,7 +1,8 @@
 """Docstrings of installed libraries as triplets: English, full of jargon, and on every machine.
 
 In the manner of the paper's arXiv-first: the first sentence asks, the rest of the docstring answers, the rest of
-another docstring of the same library is the negative. Libraries are found and read as text, never imported: that would
+another docstring of the same file is the negative: it is about the same things, so that few are told apart by topic
+alone. Libraries are found and read as text, never imported: that would
 take seconds and run code.
 """
 
@@ -11,6 +12,7 @@ import ast
 import importlib.util
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -22,10 +24,10 @@ from adiabatic_ray.sentences import split_sentences
 from adiabatic_ray.sources import DocstringTriplets
 from adiabatic_ray.text_sets import PARTS, Part, Sample, part_range
 
-MAX_PASSAGE_CHARACTERS = 400
-"""The rest of a docstring is cut here, at a space: about 100 tokens, a paragraph of prose or the first parameters."""
-MIN_QUERY_WORDS, MAX_QUERY_WORDS = 3, 40
-"""Shorter ones say nothing, longer ones are lists that the sentence rules do not see through."""
+MAX_PASSAGE_CHARACTERS = 240
+"""The rest of a docstring is cut here, at a space: about 60 tokens, a paragraph of prose or the first parameters."""
+MIN_QUERY_WORDS, MAX_QUERY_WORDS = 3, 14
+"""Shorter ones say nothing; longer ones (a tenth of them) cost everyone in their batch, which is padded to the longest."""
 MIN_PASSAGE_WORDS = 8
 SKIPPED_FOLDERS = frozenset(
     ("tests", "test", "testing", "_testing", "_examples", "externals", "_vendor", "array_api_compat", "array_api_extra")
@@ -39,6 +41,8 @@ class Docstring(NamedTuple):
     """First sentence and rest of a docstring, white space normalised."""
 
     library: str
+    path: str
+    """Of the source file."""
     first: str
     rest: str
 
@@ -46,8 +50,8 @@ class Docstring(NamedTuple):
 def docstring_samples(source: DocstringTriplets, part: Part) -> Iterator[Sample]:
     """One triplet a docstring; the parts are a permutation by `negative_seed`, cut.
 
-    The negative is another docstring of the same library and the same part, drawn by `negative_seed`; of any library,
-    where a part holds only one of this library.
+    The negative is another docstring of the same file and the same part, drawn by `negative_seed`; of the library where
+    the part holds only one of this file, of any library where it holds only one of this library.
 
     Raises:
         ValueError: a library is not installed or has no Python source, or there are too few docstrings.
@@ -62,15 +66,21 @@ def docstring_samples(source: DocstringTriplets, part: Part) -> Iterator[Sample]
         raise ValueError(
             f"{source.name}: a negative is another docstring, so a part needs 2, got one for {part}; raise its size"
         )
-    members: dict[str, list[int]] = {}
+    members: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for place, one in enumerate(docstrings):
-        members.setdefault(one.library, []).append(place)
+        for neighbourhood in _neighbourhoods(one):
+            members[neighbourhood].append(place)
     draw = np.random.default_rng([source.negative_seed, PARTS.index(part)])
     for place, one in enumerate(docstrings):
-        others = members[one.library] if len(members[one.library]) > 1 else range(len(docstrings))
+        others = next(members[near] for near in _neighbourhoods(one) if len(members[near]) > 1)
         step = int(draw.integers(1, len(others)))
         negative = docstrings[others[(others.index(place) + step) % len(others)]]
         yield Sample(one.first, [one.rest], [negative.rest])
+
+
+def _neighbourhoods(docstring: Docstring) -> tuple[tuple[str, ...], ...]:
+    """From near to far: its file, its library, everything."""
+    return (docstring.library, docstring.path), (docstring.library,), ()
 
 
 @lru_cache(maxsize=32)
@@ -87,8 +97,8 @@ def library_docstrings(library: str) -> tuple[Docstring, ...]:
     Raises:
         ValueError: it is not installed, has no Python source, or the name has a dot.
     """
-    texts = (text for path in _source_files(library) for text in _public_docstrings(path))
-    found = (Docstring(library, *first_and_rest(text)) for text in texts)
+    texts = ((path, text) for path in _source_files(library) for text in _public_docstrings(path))
+    found = (Docstring(library, str(path), *first_and_rest(text)) for path, text in texts)
     return tuple(_distinct(one for one in found if _is_usable(one)))
 
 

@@ -30,6 +30,11 @@ from adiabatic_ray.trial import TrialContext, run_trial, trainable_names
 from adiabatic_ray.tune import EpochReport
 
 
+WORKER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
+"""Tune runs each trial of a reused process in a new thread, and glibc gives threads heaps of their own that it does not
+give back: a process grew from 1.8 to 5.5 GB in 8 trials. With one heap it stays where the first trial left it."""
+
+
 @dataclass(frozen=True)
 class SweepOutcome:
     """How a run of a sweep ended, counted in trials."""
@@ -279,5 +284,10 @@ def start_ray() -> None:
     """Connect to the cluster that RAY_ADDRESS names (as in a submitted job), or start one on this machine."""
     if ray.is_initialized():
         return
-    address = None if os.environ.get("RAY_ADDRESS") else "local"
-    ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    ray.init(
+        address=None if os.environ.get("RAY_ADDRESS") else "local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        runtime_env={"env_vars": WORKER_ENVIRONMENT},
+    )

@@ -91,11 +91,10 @@ class ArxivTriplets(Triplets):
 
 
 class DocstringTriplets(Triplets):
-    """First sentence of a docstring -> the rest of it, against another docstring of the same library.
+    """First sentence of a docstring -> the rest of it, against another docstring of the same file.
 
-    Read from the source files of installed libraries without importing them. Whole libraries are held out:
-    `tune_libraries` give the tuning and validation parts and the evaluation part of the tuned set;
-    `held_out_libraries`, in a source of its own, are English but different, as ARXIV is in the paper.
+    Read from the source files of installed libraries without importing them. A second source with other libraries is
+    English but different, as ARXIV is in the paper.
     """
 
     kind: Literal["docstrings"] = "docstrings"

@@ -39,7 +39,7 @@ class SweepProgress:
 
     def stage(self, text: str) -> None:
         """A step of the preparation begins."""
-        self._console.print(f"[dim]{text} ...[/dim]")
+        self._say(f"{text} ...")
 
     def counted(self, what: str, done: int, total: int) -> None:
         """So much of a step is done; a step that starts again (another bank) starts a bar of its own."""
@@ -48,14 +48,14 @@ class SweepProgress:
                 self._tasks[what] = self._bars.add_task(what, total=total, note="")
             self._bars.update(self._tasks[what], completed=done)
         elif done == total or self._is_due(what):
-            self._console.print(f"{what}: {done:,} of {total:,}")
+            self._say(f"{what}: {done:,} of {total:,}")
 
     def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
         """The first trial is about to be scheduled."""
         self._num_trials, self._num_before = num_trials, num_finished_before
         self._started_s = time.monotonic()
         if num_finished_before:
-            self._console.print(f"{num_finished_before} of {num_trials} trials are finished already and are skipped")
+            self._say(f"{num_finished_before} of {num_trials} trials are finished already and are skipped")
         self._tracker.start_sweep()
         if self._live:
             self._tasks["trials"] = self._bars.add_task(
@@ -65,30 +65,34 @@ class SweepProgress:
     def trial_started(self, trial_id: str) -> None:
         """A trial was given its resources."""
         if not self._live:
-            self._console.print(f"{trial_id}: started")
+            self._say(f"{trial_id}: started")
 
     def epoch_finished(self, event: EpochEvent) -> None:
         """A trial finished an epoch."""
         self._tracker.trial_epoch(event)
+        trained = f"loss {event.train_loss:.5f}, " if event.epoch else ""
         note = (
-            f"{event.trial_id}: epoch {event.epoch}, loss {event.train_loss:.5f}, "
+            f"{event.trial_id}: epoch {event.epoch}, {trained}"
             f"validation {event.validation_loss:.5f}, {event.validation_errors} errors"
         )
         if self._live:
             self._bars.update(self._tasks["trials"], note=f"{note}, {self._remaining()}")
         elif self._is_due(event.trial_id):
-            self._console.print(note)
+            self._say(note)
 
     def trial_finished(self, trial_id: str, status: TrialStatus) -> None:
         """A trial ended."""
         self._num_done += 1
         self._tracker.sync_trial(trial_id, status)
         done = self._num_before + self._num_done
-        self._console.print(
-            f"{trial_id}: {status.value}, {done} of {self._num_trials} trials done, {self._remaining()}"
-        )
+        self._say(f"{trial_id}: {status.value}, {done} of {self._num_trials} trials done, {self._remaining()}")
         if self._live:
             self._bars.update(self._tasks["trials"], completed=done)
+
+    def _say(self, line: str) -> None:
+        """One line, never wrapped; with the time of day where nobody watches."""
+        stamp = "" if self._live else f"{time.strftime('%H:%M:%S')} "
+        self._console.print(f"{stamp}{line}", soft_wrap=True, markup=False, highlight=False)
 
     def _remaining(self) -> str:
         if not self._num_done:

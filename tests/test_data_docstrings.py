@@ -107,9 +107,9 @@ def test_long_docstrings_are_cut_at_a_space():
     assert rest == "X" * MAX_PASSAGE_CHARACTERS
 
 
-def many(prefix: str, number: int) -> dict[str, str]:
+def many(prefix: str, number: int, file_name: str = "__init__.py") -> dict[str, str]:
     functions = [f'def f{n}():\n    """{prefix} does job {n}. {prefix} {n}: {REST}"""\n' for n in range(number)]
-    return {"__init__.py": "".join(functions)}
+    return {file_name: "".join(functions)}
 
 
 def test_parts_are_disjoint_and_negatives_stay_in_their_library(site):
@@ -132,6 +132,17 @@ def test_parts_are_disjoint_and_negatives_stay_in_their_library(site):
     other = source.model_copy(update={"negative_seed": 1})
     assert load_triplets(other, "tune").queries != load_triplets(source, "tune").queries
     assert load_triplets(source, "tune").digest == load_triplets(source, "tune").digest
+
+
+def test_a_negative_comes_from_the_same_file_or_else_from_the_same_library(site):
+    files = many("Alpha", 20, "a.py") | many("Beta", 20, "b.py") | many("Lone", 1, "c.py") | {"__init__.py": ""}
+    write_library(site, "one_library", files)
+    write_library(site, "other_library", many("Delta", 9))
+    texts = load_triplets(DocstringTriplets(libraries=("one_library", "other_library")), "evaluation")
+    assert len(texts.queries) == 50
+    for query, row in zip(texts.queries, texts.negative_rows, strict=True):
+        near, other = query.partition(" ")[0], texts.passages[row].partition(" ")[0]
+        assert other == near or (near == "Lone" and other in {"Alpha", "Beta"})
 
 
 def test_a_lone_docstring_of_its_library_gets_a_negative_from_another(site):
