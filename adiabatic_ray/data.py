@@ -12,12 +12,13 @@ from collections.abc import Iterator
 
 from adiabatic_ray.cldr import CLDR_LABELS, cldr_pairs
 from adiabatic_ray.docstrings import docstring_samples
-from adiabatic_ray.hub_data import XNLI_LABELS, msmarco_samples, squad_samples, xnli_pairs
+from adiabatic_ray.hub_data import XNLI_LABELS, hotpot_samples, msmarco_samples, squad_samples, xnli_pairs
 from adiabatic_ray.local_data import arxiv_samples, pair_file_pairs, triplet_file_samples
 from adiabatic_ray.sources import (
     ArxivTriplets,
     CldrNames,
     DocstringTriplets,
+    HotpotQa,
     MsMarco,
     PairFile,
     PairSource,
@@ -95,6 +96,8 @@ def _samples(source: TripletSource, part: Part) -> Iterator[Sample]:
             return msmarco_samples(source, part)
         case SquadSentences():
             return squad_samples(source, part)
+        case HotpotQa():
+            return hotpot_samples(source, part)
         case ArxivTriplets():
             return arxiv_samples(source, part)
         case DocstringTriplets():

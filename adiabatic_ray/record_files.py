@@ -69,23 +69,26 @@ def checked_text(value: object, place: str, key: str) -> str:
     return value
 
 
-def local_path(source: Source) -> Path:
-    """`source.path` with variables and `~` expanded.
+def local_path(source: Source, field: str = "path") -> Path:
+    """`source.path`, or what another field names, with variables and `~` expanded.
 
     Raises:
         ValueError: there is no path, a variable is not set, or nothing lies there.
     """
-    if source.path is None:
-        raise ValueError(f"{source.name}: a source of kind {source.kind} reads a local file, got no path; set `path`")
-    unset = [name for name in re.findall(r"\$\{(\w+)\}", source.path) if name not in environ]
+    given: str | None = getattr(source, field)
+    if given is None:
+        raise ValueError(
+            f"{source.name}: a source of kind {source.kind} reads a local file, got no {field}; set `{field}`"
+        )
+    unset = [name for name in re.findall(r"\$\{(\w+)\}", given) if name not in environ]
     if unset:
         raise ValueError(
-            f"{source.name}: a path may use variables that are set, got {source.path!r} without {', '.join(unset)}; "
+            f"{source.name}: a path may use variables that are set, got {given!r} without {', '.join(unset)}; "
             f"export {unset[0]}, or write the path out"
         )
-    path = Path(re.sub(r"\$\{(\w+)\}", lambda match: environ[match[1]], source.path)).expanduser()
+    path = Path(re.sub(r"\$\{(\w+)\}", lambda match: environ[match[1]], given)).expanduser()
     if not path.exists():
-        raise ValueError(f"{source.name}: a path must exist, got {path}; correct `path` or bring the data there")
+        raise ValueError(f"{source.name}: a path must exist, got {path}; correct `{field}` or bring the data there")
     return path
 
 

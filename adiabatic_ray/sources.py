@@ -7,12 +7,16 @@ identified by its content, and a changed copy is refused. pydantic only: part of
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 """The 15 languages of XNLI, in the order of the paper's Appendix F."""
+ARXIV_LEVELS = 21
+"""Negatives of a paper in arxiv-negatives (Appendix B.1): 20 from the closest down, and last a random other paper."""
+ArxivCategory = Annotated[str, Field(pattern=r"^[a-z][a-z-]*(\.[A-Za-z-]+)?$")]
+"""An archive (`math`: every category that begins with `math.`, and `math` itself) or one category (`math.CO`)."""
 
 
 class Frozen(BaseModel):
@@ -56,6 +60,12 @@ class MsMarco(Triplets):
     num_tune: int | None = Field(487_983, ge=1)
     num_validation: int = Field(4_200, ge=0)
     num_evaluation: int | None = Field(7_000, ge=0)
+    min_negatives: int = Field(
+        1,
+        ge=1,
+        description="leaves out samples with fewer; 65 gives the paper's 'MSMARCO 65 negatives' (Appendix A, Table 2). "
+        "The parts are cut before, so that this never moves a sample from one part into another",
+    )
 
 
 class SquadSentences(Triplets):
@@ -75,12 +85,36 @@ class SquadSentences(Triplets):
     split_seed: int = 0
 
 
+class HotpotQa(Triplets):
+    """HotpotQA questions; the passages with the supporting facts against the others (Appendix D).
+
+    By hub id, or from `path`: the folder that holds `hotpotqa/hotpot_qa/...` as the hub does, or one file of records
+    with question, level, texts and is_positive. The order of questions is a permutation by `split_seed`.
+    """
+
+    kind: Literal["hotpotqa"] = "hotpotqa"
+    name: str = "hotpotqa"
+    repository: str = "hotpotqa/hotpot_qa"
+    config: str = "distractor"
+    splits: tuple[str, ...] = ("train", "validation")
+    revision: str | None = None
+    level: Literal["easy", "medium", "hard"] | None = Field(None, description="only questions of this level; none: all")
+    min_passages: int = Field(10, ge=2, description="leaves out questions with fewer (Appendix D: 10)")
+    split_seed: int = 0
+
+
 class ArxivTriplets(Triplets):
-    """arXiv papers: title -> abstract, or first sentence -> rest of the abstract, against another random paper.
+    """arXiv papers: title -> abstract, or first sentence -> rest of the abstract, against another paper (Appendix B).
 
     `path` is a JSONL file of arXiv metadata (id, title, abstract, categories) or a Parquet file with those columns.
-    The negative is the paper's easiest level (its 21st): a random other paper, drawn by `negative_seed`. `num_papers`
-    is a seeded sample of the papers with both parts not empty.
+    `num_papers` is a seeded sample of the papers with both parts not empty.
+
+    Without `negatives` the negative is the easiest of the paper's 21 levels: a random other paper, drawn by
+    `negative_seed`. With it, the other paper is looked up at `level`.
+
+    The narrow sets of Appendix K: `categories=("math",)` (or physics, cs) to tune on, and the same tuple as
+    `excluded_categories` of the sets to evaluate on, as in Table 5. A paper belongs to a category that any entry of its
+    list of categories names.
     """
 
     kind: Literal["arxiv"] = "arxiv"
@@ -88,6 +122,23 @@ class ArxivTriplets(Triplets):
     flavour: Literal["title", "first"] = "title"
     num_papers: int | None = Field(None, ge=2)
     negative_seed: int = 0
+    negatives: str | None = Field(
+        None, description="file with `id` and `negatives`, 21 ids from the closest to the random one; ${VARIABLES} too"
+    )
+    level: int = Field(
+        ARXIV_LEVELS, ge=1, le=ARXIV_LEVELS, description="which id of `negatives`: 1 is hardest, 21 the random paper"
+    )
+    categories: tuple[ArxivCategory, ...] = Field((), description="only papers in any of these; none given: all")
+    excluded_categories: tuple[ArxivCategory, ...] = Field((), description="no papers in any of these")
+
+    @model_validator(mode="after")
+    def _level_needs_a_file(self) -> Self:
+        if self.level != ARXIV_LEVELS and self.negatives is None:
+            raise ValueError(
+                f"{self.name}: levels 1 to {ARXIV_LEVELS - 1} are listed in a file, got level={self.level} and no "
+                "`negatives`; set it to the output of `adiabatic data arxiv-negatives`, or leave `level` out"
+            )
+        return self
 
 
 class DocstringTriplets(Triplets):
@@ -146,10 +197,10 @@ class PairFile(Source):
 
 
 TripletSource = Annotated[
-    MsMarco | SquadSentences | ArxivTriplets | DocstringTriplets | TripletFile, Field(discriminator="kind")
+    MsMarco | SquadSentences | HotpotQa | ArxivTriplets | DocstringTriplets | TripletFile, Field(discriminator="kind")
 ]
 PairSource = Annotated[Xnli | CldrNames | PairFile, Field(discriminator="kind")]
 EvaluationSource = Annotated[
-    MsMarco | SquadSentences | ArxivTriplets | DocstringTriplets | TripletFile | Xnli | CldrNames | PairFile,
+    MsMarco | SquadSentences | HotpotQa | ArxivTriplets | DocstringTriplets | TripletFile | Xnli | CldrNames | PairFile,
     Field(discriminator="kind"),
 ]

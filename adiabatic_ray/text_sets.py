@@ -121,7 +121,7 @@ def build_pairs(name: str, languages: Sequence[str], labels: Sequence[str], pair
         pairs: every label must occur.
 
     Raises:
-        ValueError: a language named twice, fewer than two labels, or a label without pairs.
+        ValueError: a language named twice, no pair at all, fewer than two labels, or a label without pairs.
     """
     if len(set(languages)) < len(languages):
         raise ValueError(f"{name}: each language may be named once, got {list(languages)}; remove the repeated one")
@@ -134,6 +134,8 @@ def build_pairs(name: str, languages: Sequence[str], labels: Sequence[str], pair
         cluster_of.append(cluster_ids.setdefault(pair.cluster, len(cluster_ids)))
         label_of.append(labels.index(pair.label))
         passages.append(pair.passages)
+    if not passages:
+        raise ValueError(f"{name}: a set of labelled pairs needs pairs, got none; name a file that has some")
     missing = [label for number, label in enumerate(labels) if number not in label_of]
     if missing or len(labels) < 2:
         raise ValueError(
@@ -165,8 +167,14 @@ def part_range(source: Triplets, part: Part, total: int, unit: str = "samples") 
         unit: what is counted, for messages.
 
     Raises:
-        ValueError: the parts would overlap, or the part asked for would be empty or is not determined.
+        ValueError: there is no unit at all, the parts would overlap, or the part asked for would be empty or is not
+            determined.
     """
+    if total == 0:
+        raise ValueError(
+            f"{source.name}: a source needs at least one of the {unit}, got none that can be used; name a file that "
+            "has some, or ask for a wider selection of them"
+        )
     tune, validation, evaluation = source.num_tune, source.num_validation, source.num_evaluation
     rest = total - (tune or 0) - validation - (evaluation or 0)
     sizes = f"num_tune={tune}, num_validation={validation}, num_evaluation={evaluation}"

@@ -123,6 +123,21 @@ def test_a_bad_line_is_named(tmp_path, line, said):
     assert str(path) in str(caught.value) and said in str(caught.value)
 
 
+def test_ids_are_unique_in_what_is_read(tmp_path):
+    rows = [{**row, "id": identifier} for row, identifier in zip(ROWS, ("a", 2, "c", "2"), strict=True)]
+    path = write_lines(tmp_path / "t.jsonl", rows)
+    assert len(load_triplets(triplets(path, num_evaluation=3, num_tune=1), "tune").queries) == 1
+    with pytest.raises(ValueError) as caught:
+        load_triplets(triplets(path), "evaluation")
+    assert "line 4: each 'id' may stand once, got '2', which is also that of" in str(caught.value)
+    assert str(caught.value).count("t.jsonl, line 2") == 1
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="mine: a source needs at least one of the samples, got none"):
+        load_triplets(triplets(write_lines(tmp_path / "t.jsonl", [])), "evaluation")
+
+
 def test_a_bad_row_is_named(tmp_path):
     path = write_parquet(tmp_path / "t.parquet", [ROWS[0], {**ROWS[1], "query": ""}])
     with pytest.raises(ValueError, match=r"t\.parquet, row 2: 'query' must not be empty"):
@@ -309,6 +324,12 @@ def test_clusters_that_are_named(tmp_path):
         ([*PAIR_ROWS, {**PAIR_ROWS[0], "cluster": 1}], "line 4: all records name a cluster or none does"),
         ([*PAIR_ROWS, {**PAIR_ROWS[0], "cluster": [1]}], "line 4: 'cluster' must be a text or an integer"),
         ([{"query": PAIR_ROWS[0]["query"], "label": "same"}], "line 1: a record needs 'passage'"),
+        (
+            [{**row, "id": identifier} for row, identifier in zip(PAIR_ROWS, ("a", "b", "a"), strict=True)],
+            "line 3: each 'id' may stand once, got 'a', which is also that of",
+        ),
+        ([{**PAIR_ROWS[0], "id": [1]}], "line 1: 'id' must be a text or an integer, got [1]"),
+        ([], "needs pairs, got none"),
         (PAIR_ROWS[:1], "at least two labels; got labels ['same']"),
         (PAIR_ROWS[1:], "without pairs ['same']"),
     ],

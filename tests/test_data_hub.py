@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import socket
 from collections import Counter
 from pathlib import Path
 
+import datasets
 import huggingface_hub
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,8 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from adiabatic_ray.data import load_pairs, load_triplets
+from adiabatic_ray.hub_data import hub_records
+from adiabatic_ray.record_files import read_records
 from adiabatic_ray.sources import XNLI_LANGUAGES, MsMarco, SquadSentences, Xnli
 
 EVERYTHING = {"num_tune": None, "num_validation": 0, "num_evaluation": None}
@@ -79,6 +83,32 @@ def test_msmarco_file_too_short_for_the_papers_split(tmp_path):
         load_triplets(MsMarco(path=str(tmp_path)), "evaluation")
     for said in ("10 samples", "num_tune=487983, num_validation=4200, num_evaluation=7000", "499183"):
         assert said in str(caught.value)
+
+
+def test_msmarco_with_many_negatives(tmp_path):
+    """The paper's 65, at 3: the parts stay where they are, and lose their easier samples."""
+    folder = tmp_path / "sentence-transformers/embedding-training-data"
+    folder.mkdir(parents=True)
+    sizes = [3, 1, 3, 3, 2, 4, 2, 3, 1]
+    rows = [{"query": f"q{n}", "pos": ["p"], "neg": ["n"] * size} for n, size in enumerate(sizes)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "msmarco-triplets.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    source = MsMarco(path=str(tmp_path), num_tune=3, num_validation=1, num_evaluation=4, min_negatives=3)
+    assert load_triplets(source, "tune").queries == ["q0", "q2"]
+    assert load_triplets(source, "validation").queries == ["q3"]
+    assert load_triplets(source, "evaluation").queries == ["q5", "q7"]
+    with pytest.raises(
+        ValueError, match="msmarco: min_negatives may be at most the 4 that a sample for evaluation has"
+    ):
+        load_triplets(source.model_copy(update={"min_negatives": 65}), "evaluation")
+
+
+@pytest.mark.realdata
+def test_real_msmarco_65_negatives(real_data):
+    source = MsMarco(path=str(real_data / "hub"), num_tune=2000, num_validation=0, num_evaluation=700)
+    texts = load_triplets(source.model_copy(update={"min_negatives": 65}), "evaluation")
+    assert np.diff(texts.negative_offsets).tolist() == [65] * 400
+    assert texts.queries == load_triplets(source, "evaluation").queries[-400:]
 
 
 @pytest.mark.realdata
@@ -160,6 +190,18 @@ def test_squad_minimum_of_sentences_and_missing_splits(tmp_path):
 
 
 @pytest.mark.realdata
+def test_real_squad_min_5(real_data):
+    """Fewer than 5 candidate sentences are left out (Appendix C); the candidates are all sentences of the paragraph."""
+    source = SquadSentences(path=str(real_data / "hub"), splits=("validation",))
+    everything, harder = (
+        load_triplets(source.model_copy(update={"min_sentences": least}), "evaluation") for least in (2, 5)
+    )
+    candidates = [np.diff(one.positive_offsets) + np.diff(one.negative_offsets) for one in (everything, harder)]
+    assert candidates[0].min() == 2 and candidates[1].min() == 5
+    assert sorted(candidates[1].tolist()) == sorted(size for size in candidates[0].tolist() if size >= 5)
+
+
+@pytest.mark.realdata
 def test_real_squad(real_data, monkeypatch):
     monkeypatch.setenv("ADIABATIC_DATA", str(real_data))
     source = SquadSentences(path="${ADIABATIC_DATA}/hub", splits=("validation",))
@@ -200,6 +242,19 @@ def test_xnli_complaints(tmp_path):
         load_pairs(Xnli(path=str(tmp_path / "b")))
     with pytest.raises(ValueError, match=r"XNLI has ar, .* got \['ja'\]"):
         load_pairs(Xnli(path=str(tmp_path / "b"), languages=("en", "ja")))
+
+
+def test_xnli_without_a_language(tmp_path):
+    folder = tmp_path / "facebook/xnli/all_languages"
+    folder.mkdir(parents=True)
+    row = {"premise": {"en": "p"}, "hypothesis": {"language": ["en", "de"], "translation": ["h", "H"]}, "label": 0}
+    pq.write_table(pa.Table.from_pylist([row]), folder / "test-0.parquet")
+    source = Xnli(path=str(tmp_path), languages=("de", "en", "zh"))
+    with pytest.raises(ValueError, match=r"row 1: 'premise' must have every language .* got no text in \['de', 'zh'\]"):
+        load_pairs(source)
+    pq.write_table(pa.Table.from_pylist([row | {"premise": "p"}]), folder / "test-0.parquet")
+    with pytest.raises(ValueError, match="row 1: 'premise' must be a struct with a text by language, as on the hub"):
+        load_pairs(source)
 
 
 @pytest.mark.realdata
@@ -256,8 +311,71 @@ def test_a_folder_that_is_not_in_the_hubs_layout(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_written_beside_the_data(tmp_path):
+def test_nothing_is_written_and_nobody_is_asked(tmp_path, monkeypatch):
+    """`datasets` would keep a lock in its cache, and `load_dataset` would count a download at the hub."""
+
+    def no_network(*_, **__):
+        raise AssertionError("a local file needs no network")
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(socket.socket, "connect", no_network)
     write_xnli(tmp_path, ["p"])
     before = sorted(tmp_path.rglob("*"))
     load_pairs(Xnli(path=str(tmp_path)))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+# rows through `datasets` -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["plain", "with space", "[0-9]*", ".hidden"])
+def test_rows_are_those_of_the_file(tmp_path, folder, monkeypatch):
+    """In order and numbered, over row groups and batches, whatever characters the path has."""
+    monkeypatch.setattr("adiabatic_ray.hub_data.ROWS_PER_BATCH", 3)
+    path = tmp_path / folder / "test-0.parquet"
+    path.parent.mkdir()
+    table = pa.table({"n": range(10), "texts": [["a"] * (n % 3) for n in range(10)], "none": [None] * 10})
+    pq.write_table(table, path, row_group_size=4)
+    assert list(hub_records(path)) == list(read_records(path))
+    pq.write_table(table.slice(0, 0), path)
+    assert list(hub_records(path)) == []
+
+
+def test_features_of_the_hub(tmp_path):
+    """Files that were written with `datasets` say in their metadata what their columns mean."""
+    features = datasets.Features(
+        {
+            "premise": datasets.Translation(languages=["de", "en"]),
+            "hypothesis": datasets.TranslationVariableLanguages(languages=["de", "en"]),
+            "label": datasets.ClassLabel(names=["entailment", "neutral", "contradiction"]),
+        }
+    )
+    row = {
+        "premise": {"de": "P", "en": "p"},
+        "hypothesis": {"language": ["de", "en"], "translation": ["H", "h"]},
+        "label": 2,
+    }
+    pq.write_table(pa.Table.from_pylist([row], schema=features.arrow_schema), tmp_path / "test-0.parquet")
+    ((_, content),) = hub_records(tmp_path / "test-0.parquet")
+    assert content == row
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    path = tmp_path / "test-0.parquet"
+    path.write_bytes(b"no parquet")
+    with pytest.raises(ValueError, match=r"test-0\.parquet: must be a Parquet file"):
+        list(hub_records(path))
+    pq.write_table(
+        pa.table({"text": [f"row {n}" for n in range(1000)]}), path, compression="none", use_dictionary=False
+    )
+    content = bytearray(path.read_bytes())
+    content[4:40] = b"\xff" * 36
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"test-0\.parquet, after row 0: cannot be read: "):
+        list(hub_records(path))
+
+
+@pytest.mark.realdata
+def test_real_rows(real_data):
+    (path,) = (real_data / "hub/facebook/xnli/all_languages").glob("*.parquet")
+    assert list(hub_records(path)) == list(read_records(path))

@@ -120,6 +120,12 @@ def test_a_source_without_sizes_is_for_evaluation():
     assert part_range(source(None, 0, 0), "tune", 10) == range(10)
 
 
+@pytest.mark.parametrize("sizes", [(None, 0, None), (3, 2, 4)])
+def test_nothing_to_divide(sizes):
+    with pytest.raises(ValueError, match="at least one of the samples, got none that can be used"):
+        part_range(source(*sizes), "evaluation", 0)
+
+
 SIZE = st.integers(0, 12)
 
 
