@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray import tune as ray_tune
+from ray.exceptions import RayError
 
 from adiabatic_ray import evaluate, provenance, results
 from adiabatic_ray.actors import EvaluationPool, SharedSets, device_for, ensure_banks, use_threads
@@ -281,13 +282,25 @@ def _check_resources(cluster: ClusterSpec) -> None:
 
 
 def start_ray() -> None:
-    """Connect to the cluster that RAY_ADDRESS names (as in a submitted job), or start one on this machine."""
+    """Connect to the cluster that RAY_ADDRESS names (as in a submitted job), or start one on this machine.
+
+    Raises:
+        ValueError: no cluster answers there, or it refuses this client's token.
+    """
     if ray.is_initialized():
         return
-    ray.init(
-        address=None if os.environ.get("RAY_ADDRESS") else "local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-        runtime_env={"env_vars": WORKER_ENVIRONMENT},
-    )
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(
+            address=None if address else "local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT},
+        )
+    except (ConnectionError, RuntimeError, RayError) as error:
+        raise ValueError(
+            f"a Ray cluster must answer and accept this client's token, got {type(error).__name__} at RAY_ADDRESS="
+            f"{address or '(unset: a local one)'}: {error}; see `ray status`, and set RAY_AUTH_MODE and the token as "
+            "on the cluster"
+        ) from error
