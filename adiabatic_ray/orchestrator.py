@@ -100,6 +100,7 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
     pending = {trial_id: trial for trial_id, trial in trials.items() if trial_id not in done}
     num_before = len(trials) - len(pending)
     if not pending:
+        listener.sweep_started(len(trials), num_before)
         return SweepOutcome(len(trials), num_before, {})
     _check_resources(spec.cluster)
     group_of = {trial_id: _group_key(trial) for trial_id, trial in pending.items()}

@@ -241,6 +241,11 @@ def test_a_killed_driver_loses_nothing(inputs_folder: Path, tmp_path: Path) -> N
     runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
     assert len(runs) == 7, "one parent and one run a trial, none twice"
     assert {run.info.status for run in runs} == {"FINISHED"}
+    again = subprocess.run(
+        _command(inputs_folder, whole), cwd=CHECKOUT, env=_environment(), capture_output=True, text=True
+    )
+    assert again.returncode == 0 and "all 6 trials are finished already" in again.stdout
+    assert "cannot be used" not in again.stdout, "MLflow was reached when there was nothing left to run"
 
 
 def test_mlflow_out_of_reach_costs_nothing_and_sync_catches_up(inputs_folder: Path, tmp_path: Path) -> None:
