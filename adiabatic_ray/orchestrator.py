@@ -189,7 +189,9 @@ def _schedule(
     finished = results.finished_trials(out)
     for place in range(len(grid)):
         result = grid[place]
-        trial_id = (result.config or {})["trial_id"]
+        trial_id = (result.config or {}).get("trial_id")
+        if trial_id is None:
+            continue  # interrupted before it ever started
         if trial_id in finished:
             statuses[trial_id] = finished[trial_id]
         elif result.error is not None:
