@@ -27,7 +27,7 @@ from adiabatic_ray.text_sets import PARTS, Part, Sample, part_range
 MAX_PASSAGE_CHARACTERS = 240
 """The rest of a docstring is cut here, at a space: about 60 tokens, a paragraph of prose or the first parameters."""
 MIN_QUERY_WORDS, MAX_QUERY_WORDS = 3, 14
-"""Shorter ones say nothing; longer ones (a tenth of them) cost everyone in their batch, which is padded to the longest."""
+"""Shorter ones say nothing; longer ones (a tenth of them) lengthen every query of their batch."""
 MIN_PASSAGE_WORDS = 8
 SKIPPED_FOLDERS = frozenset(
     ("tests", "test", "testing", "_testing", "_examples", "externals", "_vendor", "array_api_compat", "array_api_extra")

@@ -31,7 +31,7 @@ class Listener(Protocol):
         """So much of a counted step (e.g. texts of a bank) is done."""
 
     def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
-        """The first trial is about to be scheduled."""
+        """Everything is prepared; what is left, if anything, is about to be scheduled."""
 
     def trial_started(self, trial_id: str) -> None:
         """A trial was given its resources."""

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray import tune as ray_tune
+from ray.exceptions import RayError
 
 from adiabatic_ray import evaluate, provenance, results
 from adiabatic_ray.actors import EvaluationPool, SharedSets, device_for, ensure_banks, use_threads
@@ -28,7 +29,6 @@ from adiabatic_ray.results import ResultsError, TrialStatus
 from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec
 from adiabatic_ray.trial import TrialContext, run_trial, trainable_names
 from adiabatic_ray.tune import EpochReport
-
 
 WORKER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 """Tune runs each trial of a reused process in a new thread, and glibc gives threads heaps of their own that it does not
@@ -100,6 +100,7 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
     pending = {trial_id: trial for trial_id, trial in trials.items() if trial_id not in done}
     num_before = len(trials) - len(pending)
     if not pending:
+        listener.sweep_started(len(trials), num_before)
         return SweepOutcome(len(trials), num_before, {})
     _check_resources(spec.cluster)
     group_of = {trial_id: _group_key(trial) for trial_id, trial in pending.items()}
@@ -188,7 +189,9 @@ def _schedule(
     finished = results.finished_trials(out)
     for place in range(len(grid)):
         result = grid[place]
-        trial_id = (result.config or {})["trial_id"]
+        trial_id = (result.config or {}).get("trial_id")
+        if trial_id is None:
+            continue  # interrupted before it ever started
         if trial_id in finished:
             statuses[trial_id] = finished[trial_id]
         elif result.error is not None:
@@ -281,13 +284,25 @@ def _check_resources(cluster: ClusterSpec) -> None:
 
 
 def start_ray() -> None:
-    """Connect to the cluster that RAY_ADDRESS names (as in a submitted job), or start one on this machine."""
+    """Connect to the cluster that RAY_ADDRESS names (as in a submitted job), or start one on this machine.
+
+    Raises:
+        ValueError: no cluster answers there, or it refuses this client's token.
+    """
     if ray.is_initialized():
         return
-    ray.init(
-        address=None if os.environ.get("RAY_ADDRESS") else "local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-        runtime_env={"env_vars": WORKER_ENVIRONMENT},
-    )
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(
+            address=None if address else "local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT},
+        )
+    except (ConnectionError, RuntimeError, RayError) as error:
+        raise ValueError(
+            f"a Ray cluster must answer and accept this client's token, got {type(error).__name__} at RAY_ADDRESS="
+            f"{address or '(unset: a local one)'}: {error}; see `ray status`, and set RAY_AUTH_MODE and the token as "
+            "on the cluster"
+        ) from error

@@ -250,14 +250,20 @@ def read_sweep(out: Path) -> dict[str, Any]:
     """`OUT/sweep.json`: keys `spec`, `trial_ids` (in order), `provenance`, `schema_version`.
 
     Raises:
-        ResultsError: no such file, or another schema version.
+        ResultsError: no such file, one that is not JSON, or another schema version.
     """
     path = out / "sweep.json"
     if not path.is_file():
         raise ResultsError(
             f"a results folder holds sweep.json, got none in {out}; give the --out folder of `adiabatic sweep`"
         )
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ResultsError(
+            f"{path} must be JSON as `adiabatic sweep` wrote it, got {error}; restore it, or run the sweep again "
+            "with another --out"
+        ) from None
     _check_version(path, content.get("schema_version"))
     return content
 

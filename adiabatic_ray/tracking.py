@@ -56,9 +56,16 @@ class Tracker:
         self._usable = True
         self._runs: dict[str, str] = {}
 
-    def start_sweep(self) -> None:
+    def open(self) -> None:
         """Find or create the parent run of the folder's sweep."""
-        self._guarded(self._start_sweep)
+        self._guarded(self._open)
+
+    def catch_up(self) -> None:
+        """Write finished trials whose runs are missing or not closed: an earlier driver was stopped before it could.
+
+        A run is closed as finished by its last write, so such a run is whole.
+        """
+        self._guarded(self._catch_up)
 
     def trial_epoch(self, event: EpochEvent) -> None:
         """Write a running trial's epoch. The same point comes again from Parquet at the end: MLflow keeps one."""
@@ -93,7 +100,7 @@ class Tracker:
                 f"sweep goes on, its results are in Parquet. When MLflow is back: adiabatic sync {self._out}"
             )
 
-    def _start_sweep(self) -> None:
+    def _open(self) -> None:
         sweep = results.read_sweep(self._out)
         for chatty in ("alembic", "mlflow"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -121,7 +128,14 @@ class Tracker:
                 self._parent, params=[Param(key, str(value)[:6000]) for key, value in parameters.items()]
             )
         children = self._search(f"tags.`{_PARENT_TAG}` = '{self._parent}'")
-        self._runs = {run.data.tags[TRIAL_TAG]: run.info.run_id for run in children if TRIAL_TAG in run.data.tags}
+        trials = {run.data.tags[TRIAL_TAG]: run.info for run in children if TRIAL_TAG in run.data.tags}
+        self._runs = {trial_id: info.run_id for trial_id, info in trials.items()}
+        self._closed = {trial_id for trial_id, info in trials.items() if info.status == "FINISHED"}
+
+    def _catch_up(self) -> None:
+        for trial_id, status in results.finished_trials(self._out).items():
+            if trial_id not in self._closed:
+                self._sync_trial(trial_id, status)
 
     def _search(self, condition: str) -> list[Any]:
         found: list[Any] = []
@@ -186,7 +200,7 @@ def sync(out: Path, uri: str | None) -> int:
     tracker = Tracker(out, uri)
     report = out / "report"
     try:
-        tracker.start_sweep()
+        tracker.open()
         for trial_id, status in (finished | failed).items():
             tracker.sync_trial(trial_id, status)
         tracker.finish(report if report.is_dir() else None)

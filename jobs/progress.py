@@ -51,12 +51,13 @@ class SweepProgress:
             self._say(f"{what}: {done:,} of {total:,}")
 
     def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
-        """The first trial is about to be scheduled."""
+        """Everything is prepared; what is left, if anything, is about to be scheduled."""
         self._num_trials, self._num_before = num_trials, num_finished_before
         self._started_s = time.monotonic()
         if num_finished_before:
             self._say(f"{num_finished_before} of {num_trials} trials are finished already and are skipped")
-        self._tracker.start_sweep()
+        self._tracker.open()
+        self._tracker.catch_up()
         if self._live:
             self._tasks["trials"] = self._bars.add_task(
                 "trials", total=num_trials, completed=num_finished_before, note="starting"

@@ -17,6 +17,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_demo_in_miniature(tmp_path: Path) -> None:
     """Rate 0 changes nothing, 3e-3 breaks the languages, and the boundary lies between the rates tried."""
     overrides = [

@@ -80,6 +80,12 @@ def test_a_sweep_of_another_version_is_refused(tmp_path: Path) -> None:
         results.read_sweep(tmp_path)
 
 
+def test_a_damaged_sweep_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text('{"spec": ')
+    with pytest.raises(ResultsError, match=r"sweep\.json must be JSON"):
+        results.read_sweep(tmp_path)
+
+
 def test_a_folder_without_a_sweep_says_so(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"holds sweep\.json, got none"):
         results.read_sweep(tmp_path)

@@ -241,6 +241,43 @@ def test_a_killed_driver_loses_nothing(inputs_folder: Path, tmp_path: Path) -> N
     runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
     assert len(runs) == 7, "one parent and one run a trial, none twice"
     assert {run.info.status for run in runs} == {"FINISHED"}
+    again = subprocess.run(
+        _command(inputs_folder, whole), cwd=CHECKOUT, env=_environment(), capture_output=True, text=True
+    )
+    assert again.returncode == 0 and "all 6 trials are finished already" in again.stdout
+    assert "cannot be used" not in again.stdout, "MLflow was reached when there was nothing left to run"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_continues(inputs_folder: Path, tmp_path: Path) -> None:
+    """SIGINT to the whole process group, as a terminal sends it."""
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        _command(inputs_folder, out),
+        cwd=CHECKOUT,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "COMPLETE" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, complaint = process.communicate()
+    assert process.returncode == 130, complaint
+    assert "the same command continues" in complaint and "Traceback" not in complaint
+    num_done = len(results.finished_trials(out))
+    assert 1 <= num_done < 6, "the interrupt came too late to test anything"
+    done = subprocess.run(
+        _command(inputs_folder, out), cwd=CHECKOUT, env=_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{num_done} of 6 trials are finished already" in done.stdout
+    assert len(results.finished_trials(out)) == 6
 
 
 def test_mlflow_out_of_reach_costs_nothing_and_sync_catches_up(inputs_folder: Path, tmp_path: Path) -> None:
