@@ -19,8 +19,9 @@ from ray.util import ActorPool
 
 from adiabatic_ray import bank
 from adiabatic_ray.backbones import Backbone, TokenizedTexts, Tower
+from adiabatic_ray.counts import Counts, merge
 from adiabatic_ray.encode import encode
-from adiabatic_ray.evaluate import Counts, Prepared, merge, score_shard
+from adiabatic_ray.evaluate import Prepared, score_shard
 from adiabatic_ray.spec import ClusterSpec
 from adiabatic_ray.towers import tuned_tower
 

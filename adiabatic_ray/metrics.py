@@ -97,7 +97,7 @@ def pair_scores(queries_PD: AnyFloats, passages_PD: AnyFloats) -> tuple[FloatArr
     return cosine_P, neg_distance_P
 
 
-def _check_scores(scores: NDArray[Any], side: str) -> None:
+def check_scores(scores: NDArray[Any], side: str) -> None:
     """Refuse what can't be ordered."""
     if scores.ndim != 1 or scores.dtype.kind != "f":
         raise ValueError(
@@ -128,15 +128,15 @@ def count_errors(positives_M: AnyFloats, negatives_N: AnyFloats) -> tuple[IntArr
     Raises:
         ValueError: scores that are not one-dimensional floats, or NaN.
     """
-    _check_scores(positives_M, "positive")
-    _check_scores(negatives_N, "negative")
+    check_scores(positives_M, "positive")
+    check_scores(negatives_N, "negative")
     closer_than_M = np.searchsorted(np.sort(negatives_N), positives_M, side="left")
     errors_by_positive_M = len(negatives_N) - closer_than_M.astype(np.int64)
     errors_by_negative_N = np.searchsorted(np.sort(positives_M), negatives_N, side="right").astype(np.int64)
     return errors_by_positive_M, errors_by_negative_N
 
 
-def _checked_offsets(offsets_Q1: NDArray[Any], num_scores: int, side: str) -> IntArray:
+def checked_offsets(offsets_Q1: NDArray[Any], num_scores: int, side: str) -> IntArray:
     """Offsets of a CSR layout as int64: whole numbers from 0 to the number of scores that never go back."""
     whole = offsets_Q1.ndim == 1 and offsets_Q1.dtype.kind in "iu" and len(offsets_Q1) > 0
     if not whole or offsets_Q1[0] != 0 or offsets_Q1[-1] != num_scores or np.any(offsets_Q1[1:] < offsets_Q1[:-1]):
@@ -171,10 +171,10 @@ def errors_per_query(
     Raises:
         ValueError: scores that are not one-dimensional floats, NaN, or offsets that do not describe the scores.
     """
-    _check_scores(positive_scores, "positive")
-    _check_scores(negative_scores, "negative")
-    positive_starts_Q1 = _checked_offsets(positive_offsets_Q1, len(positive_scores), "positive")
-    negative_starts_Q1 = _checked_offsets(negative_offsets_Q1, len(negative_scores), "negative")
+    check_scores(positive_scores, "positive")
+    check_scores(negative_scores, "negative")
+    positive_starts_Q1 = checked_offsets(positive_offsets_Q1, len(positive_scores), "positive")
+    negative_starts_Q1 = checked_offsets(negative_offsets_Q1, len(negative_scores), "negative")
     num_queries = len(positive_starts_Q1) - 1
     if len(negative_starts_Q1) - 1 != num_queries:
         raise ValueError(

@@ -20,7 +20,7 @@ import ray
 from ray import tune as ray_tune
 from ray.exceptions import RayError
 
-from adiabatic_ray import evaluate, provenance, results
+from adiabatic_ray import counts, provenance, results
 from adiabatic_ray.actors import EvaluationPool, SharedSets, device_for, ensure_banks, use_threads
 from adiabatic_ray.callbacks import Announcer
 from adiabatic_ray.events import Listener
@@ -143,9 +143,9 @@ def _group(key: str, shared: tuple[Any, Any, SharedSets], pool: EvaluationPool, 
     backbone_ref, tuning_ref, sets = shared
     untuned_id = f"untuned-{key}"
     if not results.table_path(out, "untuned", untuned_id).is_file():
-        results.write_table(out, "untuned", untuned_id, evaluate.untuned_rows(untuned_id, pool.score({}, sets)))
+        results.write_table(out, "untuned", untuned_id, counts.untuned_rows(untuned_id, pool.score({}, sets)))
     stored = results.read_table(out, "untuned", [untuned_id]).to_pylist()
-    return _Group(backbone_ref, tuning_ref, sets, untuned_id, ray.put(evaluate.counts_from_rows(stored)))
+    return _Group(backbone_ref, tuning_ref, sets, untuned_id, ray.put(counts.counts_from_rows(stored)))
 
 
 def _schedule(

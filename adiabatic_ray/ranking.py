@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adiabatic_ray.metrics import AnyFloats, FloatArray, _check_scores, _checked_offsets
+from adiabatic_ray.metrics import AnyFloats, FloatArray, check_scores, checked_offsets
 
 
 class RankMeasures(NamedTuple):
@@ -65,10 +65,10 @@ def rank_measures(
     Raises:
         ValueError: scores that are not one-dimensional floats, NaN, or offsets that do not describe the scores.
     """
-    _check_scores(positive_scores, "positive")
-    _check_scores(negative_scores, "negative")
-    positive_starts_Q1 = _checked_offsets(positive_offsets_Q1, len(positive_scores), "positive")
-    negative_starts_Q1 = _checked_offsets(negative_offsets_Q1, len(negative_scores), "negative")
+    check_scores(positive_scores, "positive")
+    check_scores(negative_scores, "negative")
+    positive_starts_Q1 = checked_offsets(positive_offsets_Q1, len(positive_scores), "positive")
+    negative_starts_Q1 = checked_offsets(negative_offsets_Q1, len(negative_scores), "negative")
     num_queries = len(positive_starts_Q1) - 1
     if len(negative_starts_Q1) - 1 != num_queries:
         raise ValueError(

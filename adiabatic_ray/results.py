@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class TrialStatus(StrEnum):
@@ -42,7 +42,7 @@ def _table(**columns: tuple[pa.DataType, str, str]) -> pa.Schema:
 
 
 _TEXT, _INT, _FLOAT, _BOOL, _TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("ms", tz="UTC")
-_COUNTS = pa.list_(pa.int32())
+_COUNTS, _VALUES = pa.list_(pa.int32()), pa.list_(pa.float64())
 _TRIAL = (_TEXT, "id", "readable part and hash of the canonical specification")
 _SET = (_TEXT, "name", "evaluation set, the `name` of its source")
 _KIND = (_TEXT, "pairs | triplets", "labelled pairs in several languages, or queries with positives and negatives")
@@ -63,6 +63,22 @@ _INFLUENCE: dict[str, tuple[pa.DataType, str, str]] = {
     "measure": _MEASURE,
     "query_language": _QUERY_LANGUAGE,
     "passage_language": _PASSAGE_LANGUAGE,
+}
+
+_CHANGE: dict[str, tuple[pa.DataType, str, str]] = {
+    "change_low": (_FLOAT, "frac", "95% interval of the change, paired and clustered"),
+    "change_high": (_FLOAT, "frac", "its upper end"),
+    "improvement": (_FLOAT, "frac", "relative change, equation 1, positive is better; NaN when untuned is 0"),
+    "improvement_low": (_FLOAT, "frac", "95% interval of the improvement, through the log ratio"),
+    "improvement_high": (_FLOAT, "frac", "its upper end"),
+    "clustered_z": (_FLOAT, "sd", "change / its standard error over clusters, positive: the number rose"),
+    "clustered_p": (_FLOAT, "prob", "its two-sided p, unadjusted"),
+    "reason": (_TEXT, "words", "why a test or an interval has no number; else empty"),
+}
+_RANKS: dict[str, tuple[pa.DataType, str, str]] = {
+    "reciprocal_rank": (_VALUES, "1", "triplets, per query: 1 / rank of the best positive; pairs: empty"),
+    "average_precision": (_VALUES, "1", "triplets, per query: mean precision at its positives; pairs: empty"),
+    "precision_at_1": (_VALUES, "1", "triplets, per query: 1 where a positive comes first; pairs: empty"),
 }
 
 TABLES: dict[str, pa.Schema] = {
@@ -116,17 +132,47 @@ TABLES: dict[str, pa.Schema] = {
         pnd_tuned=(_FLOAT, "frac", "errors_tuned / num_comparisons"),
         query_pnd_untuned=(_FLOAT, "frac", "triplets: mean over queries of the query's own PND; pairs: NaN"),
         query_pnd_tuned=(_FLOAT, "frac", "the same for the tuned tower"),
-        improvement=(
-            _FLOAT,
-            "frac",
-            "-(pnd_tuned - pnd_untuned) / pnd_untuned, equation 1; NaN when nothing was wrong",
-        ),
         paper_z=(_FLOAT, "sd", "pooled two-proportion z of the paper, positive: more errors"),
         paper_p=(_FLOAT, "prob", "its two-sided p"),
+        mcnemar_p=(_FLOAT, "prob", "exact McNemar test where every query has one triplet; else NaN"),
         clustered_se=(_FLOAT, "frac", "standard error of pnd_tuned - pnd_untuned, paired and clustered"),
-        clustered_z=(_FLOAT, "sd", "(pnd_tuned - pnd_untuned) / clustered_se, positive: more errors"),
-        clustered_p=(_FLOAT, "prob", "its two-sided p, unadjusted"),
+        **_CHANGE,
+        bh_p=(_FLOAT, "prob", "clustered_p by Benjamini-Hochberg over the set's pairs of one relation and measure"),
+        by_p=(_FLOAT, "prob", "the same by Benjamini-Yekutieli, valid under any dependence"),
+        maxt_p=(_FLOAT, "prob", "the same by max-T: bounds the chance of a single false find"),
+        band_low=(_FLOAT, "frac", "95% band of the change that holds for all pairs of the family together"),
+        band_high=(_FLOAT, "frac", "its upper end"),
+        preserved_p=(_FLOAT, "prob", "one-sided, H0: PND rose by 1% of its untuned value or more; <= .025: preserved"),
     ),
+    "aggregates": _table(
+        trial_id=_TRIAL,
+        set=_SET,
+        relation=_RELATION,
+        measure=_MEASURE,
+        axis=(_TEXT, "words", "what the group is about: all, same language, query language, query script, ..."),
+        group=(_TEXT, "name", "the group: all, same, cross, en, Cyrl, Turkic, ..."),
+        num_pairs=(_INT, "language pairs", "members of the group"),
+        pnd_untuned=(_FLOAT, "frac", "mean PND over the group's pairs, untuned"),
+        pnd_tuned=(_FLOAT, "frac", "the same for the tuned tower"),
+        change=(_FLOAT, "frac", "pnd_tuned - pnd_untuned"),
+        **_CHANGE,
+    ),
+    "rankings": _table(
+        trial_id=_TRIAL,
+        set=_SET,
+        measure=_MEASURE,
+        statistic=(
+            _TEXT,
+            "name",
+            "reciprocal_rank (mean: MRR), average_precision (MAP), precision_at_1 (P@1), query_pnd",
+        ),
+        num_queries=(_INT, "queries", "queries of the triplet set, the clusters"),
+        untuned=(_FLOAT, "frac", "mean over queries, untuned tower"),
+        tuned=(_FLOAT, "frac", "the same for the tuned tower"),
+        change=(_FLOAT, "frac", "tuned - untuned"),
+        **_CHANGE,
+    ),
+    # Tuned minus untuned, so that a trial that changes little compresses to little.
     "influence": _table(
         trial_id=_TRIAL,
         **_INFLUENCE,
@@ -140,6 +186,7 @@ TABLES: dict[str, pa.Schema] = {
             "comparisons",
             "per cluster: tuned minus untuned errors of its negatives; triplets: empty",
         ),
+        **_RANKS,
     ),
     "untuned": _table(
         untuned_id=_UNTUNED_ID,
@@ -152,6 +199,7 @@ TABLES: dict[str, pa.Schema] = {
             "texts",
             "per cluster: number of negatives; triplets compare all positives x all negatives",
         ),
+        **_RANKS,
     ),
     "drift": _table(
         trial_id=_TRIAL,

@@ -292,6 +292,7 @@ def _drop_paths_of_pinned_sources(content: Any) -> None:
     if isinstance(content, dict):
         if content.get("digest"):
             content.pop("path", None)
+            content.pop("negatives", None)
         if content.get("weights_digest") and content.get("source") == "folder":
             content.pop("name", None)
         for value in content.values():

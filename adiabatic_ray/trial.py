@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from adiabatic_ray import drift, evaluate, freezing, results, towers
+from adiabatic_ray import counts, drift, freezing, results, score_tables, towers
 from adiabatic_ray.backbones import Backbone
-from adiabatic_ray.evaluate import Counts
+from adiabatic_ray.counts import Counts
 from adiabatic_ray.results import TrialStatus
 from adiabatic_ray.spec import TrialSpec
 from adiabatic_ray.tune import EpochReport, TuningTriplets, tune
@@ -85,10 +85,13 @@ def run_trial(
         tuned = score(changed)
         evaluate_s = time.monotonic() - evaluation_started
         towers.save_tower(context.out / "towers" / trial_id, changed, backbone, trial_id)
-        scores = evaluate.score_rows(trial_id, context.untuned, tuned)
-        results.write_table(context.out, "scores", trial_id, scores)
-        influence = evaluate.influence_rows(trial_id, context.untuned, tuned)
-        results.write_table(context.out, "influence", trial_id, influence)
+        for table, rows in (
+            ("scores", score_tables.score_rows),
+            ("aggregates", score_tables.aggregate_rows),
+            ("rankings", score_tables.ranking_rows),
+            ("influence", counts.influence_rows),
+        ):
+            results.write_table(context.out, table, trial_id, rows(trial_id, context.untuned, tuned))
     results.write_table(context.out, "curves", trial_id, curve)
     moved = drift.drift_rows(trial_id, backbone.weights, trained, trial.tuning.learning_rate)
     results.write_table(context.out, "drift", trial_id, moved)

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from adiabatic_ray import metrics, results, significance
+from adiabatic_ray import metrics, results
+from adiabatic_ray.counts import MEASURES, RANK_MEASURES, Counts, influence_rows, no_ranks, untuned_rows
+from adiabatic_ray.score_tables import score_rows
 from adiabatic_ray.sources import XNLI_LANGUAGES, PairFile, TripletFile
 from adiabatic_ray.spec import BackboneSpec, EvaluationSpec, SweepSpec, TrialSpec, TuningSpec
 
@@ -31,7 +33,8 @@ TUNED, HELD_OUT, PAIRS = "questions", "held-out", "names"
 MEAN_POSITIVE = 1.2
 """Mean score of a positive; PND of the untuned tower is Phi(-1.2 / sqrt 2) = 0.198 in the population."""
 
-Counts = tuple[NDArray[np.int64], NDArray[np.int64]]
+Errors = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""By positive and by negative, [K, C]."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def write_planted(out: Path, plan: Plan) -> SweepSpec:
         pinned = trials
     results.write_sweep(out, spec.model_dump(mode="json"), [t.trial_id for t in pinned], {"commit": "planted"})
     texts = Texts(plan)
-    results.write_table(out, "untuned", UNTUNED_ID, texts.untuned_rows())
+    results.write_table(out, "untuned", UNTUNED_ID, untuned_rows(UNTUNED_ID, texts.untuned_counts()))
     rng = np.random.default_rng([plan.text_seed, 7])
     for trial in pinned:
         rate, seed = trial.tuning.learning_rate, trial.tuning.seed
@@ -84,9 +87,9 @@ def write_planted(out: Path, plan: Plan) -> SweepSpec:
             continue
         if status != "DIVERGED":
             aim = 0.0 if status == "UNTUNED" or rate == 0 or wanted is None else wanted + noise
-            scores, influence = texts.tuned_rows(trial.trial_id, aim)
-            results.write_table(out, "scores", trial.trial_id, scores)
-            results.write_table(out, "influence", trial.trial_id, influence)
+            compared = trial.trial_id, texts.untuned_counts(), texts.tuned_counts(aim)
+            results.write_table(out, "scores", trial.trial_id, score_rows(*compared))
+            results.write_table(out, "influence", trial.trial_id, influence_rows(*compared))
         results.write_table(out, "curves", trial.trial_id, [_curve_row(trial.trial_id)])
         results.write_table(out, "trials", trial.trial_id, [_trial_row(spec.name, trial, status)])
     return spec
@@ -115,17 +118,15 @@ class Texts:
         rng = np.random.default_rng(plan.text_seed)
         names = XNLI_LANGUAGES[: plan.num_languages]
         self.language_pairs = list(itertools.product(names, names))
-        self.scored_pairs = list(enumerate(self.language_pairs)) if plan.has_pairs else []
         num_pairs, num_clusters = len(self.language_pairs), plan.num_clusters
         # A cluster's positive and negative share a part, in all language pairs: premises are easy or hard everywhere.
         shared_C = np.sqrt(0.5) * rng.standard_normal(num_clusters)
         own = np.sqrt(0.5) * rng.standard_normal((2, num_pairs, num_clusters))
         self.positives_KC, self.negatives_KC = MEAN_POSITIVE + shared_C + own[0], shared_C + own[1]
-        self.sizes_C = np.ones(num_clusters, dtype=np.int64)
         self.untuned = self.count(0.0)
         self.triplet_errors_C = (rng.random(num_clusters) < 0.4).astype(np.int64) * 2
 
-    def count(self, shift: float) -> Counts:
+    def count(self, shift: float) -> Errors:
         """Errors by positive and by negative [K, C] when every positive's score falls by `shift`."""
         counted = [
             metrics.count_errors(positives_C - shift, negatives_C)
@@ -133,102 +134,47 @@ class Texts:
         ]
         return np.stack([one[0] for one in counted]), np.stack([one[1] for one in counted])
 
-    def tuned(self, improvement: float) -> Counts:
+    def tuned(self, improvement: float) -> Errors:
         """Counts of a tower whose improvement of the mean PND is as wanted."""
         shift = population_shift(improvement)
         if self.plan.exact and improvement != 0:
             shift = float(brentq(lambda x: self.improvement(self.count(x)) - improvement, -2, 4, xtol=1e-6))
         return self.count(shift)
 
-    def improvement(self, tuned: Counts) -> float:
+    def improvement(self, tuned: Errors) -> float:
         """Improvement of the mean PND over language pairs, equation 1."""
         return float(1 - tuned[0].sum() / self.untuned[0].sum())
 
-    def untuned_rows(self) -> list[dict[str, Any]]:
-        """Rows of the `untuned` table."""
-        rows = [
-            {
-                "untuned_id": UNTUNED_ID,
-                **_statistic(PAIRS, measure, *languages),
-                "by_positive": self.untuned[0][place],
-                "by_negative": self.untuned[1][place],
-                "positives": self.sizes_C,
-                "negatives": self.sizes_C,
-            }
-            for measure in ("cosine", "distance")
-            for place, languages in self.scored_pairs
-        ]
-        for name in (TUNED, HELD_OUT):
-            for measure in ("cosine", "distance"):
-                counts = {"by_positive": self.triplet_errors_C, "by_negative": []}
-                sizes = {"positives": self.sizes_C, "negatives": self.sizes_C * 5}
-                rows.append({"untuned_id": UNTUNED_ID, **_statistic(name, measure), **counts, **sizes})
-        return rows
+    def counts(self, errors: Errors, triplet_errors: Mapping[str, NDArray[np.int64]]) -> list[Counts]:
+        """Every set as the evaluation would count it; both measures alike."""
+        found = []
+        if self.plan.has_pairs:
+            keys = [(RELATION, measure, *languages) for measure in MEASURES for languages in self.language_pairs]
+            both = [np.concatenate([one] * len(MEASURES)).astype(np.int32) for one in errors]
+            sizes = np.ones_like(both[0])
+            found.append(Counts(PAIRS, "pairs", tuple(keys), *both, sizes, sizes, no_ranks(len(keys))))
+        for name, errors_C in triplet_errors.items():
+            by_query = np.stack([errors_C] * len(MEASURES)).astype(np.int32)
+            none, ones = np.zeros((len(MEASURES), 0), np.int32), np.ones_like(by_query)
+            ranks = np.stack([1 / (1 + by_query)] * len(RANK_MEASURES), axis=1)
+            keys = [("positive-negative", measure, "", "") for measure in MEASURES]
+            found.append(Counts(name, "triplets", tuple(keys), by_query, none, ones, 5 * ones, ranks))
+        return found
 
-    def tuned_rows(self, trial_id: str, improvement: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Rows of `scores` and `influence`; the tuned set gains two errors less in every cluster that has any."""
-        tuned = self.tuned(improvement)
-        change = tuned[0] - self.untuned[0], tuned[1] - self.untuned[1]
-        num_comparisons = self.plan.num_clusters**2
-        influence_KC = significance.pair_influence_KC(*change, self.sizes_C, self.sizes_C)
-        scores, influence = [], []
-        for measure in ("cosine", "distance"):
-            for place, languages in self.scored_pairs:
-                statistic = {"trial_id": trial_id, **_statistic(PAIRS, measure, *languages)}
-                errors = int(self.untuned[0][place].sum()), int(tuned[0][place].sum())
-                scores.append(statistic | _score_columns(*errors, num_comparisons, influence_KC[place]))
-                counts = {"by_positive": change[0][place], "by_negative": change[1][place]}
-                influence.append(statistic | counts)
-        for name, change_C in ((TUNED, -self.triplet_errors_C // 2), (HELD_OUT, 0 * self.triplet_errors_C)):
-            after_C = self.triplet_errors_C + (change_C if improvement != 0 else 0 * change_C)
-            comparisons_C = self.sizes_C * 5
-            influence_C = significance.triplet_influence_KC((after_C - self.triplet_errors_C)[None], comparisons_C)[0]
-            for measure in ("cosine", "distance"):
-                statistic = {"trial_id": trial_id, **_statistic(name, measure)}
-                errors = int(self.triplet_errors_C.sum()), int(after_C.sum())
-                scores.append(statistic | _score_columns(*errors, int(comparisons_C.sum()), influence_C))
-                influence.append(statistic | {"by_positive": after_C - self.triplet_errors_C, "by_negative": []})
-        return scores, influence
+    def untuned_counts(self) -> list[Counts]:
+        """The untuned tower."""
+        return self.counts(self.untuned, dict.fromkeys((TUNED, HELD_OUT), self.triplet_errors_C))
+
+    def tuned_counts(self, improvement: float) -> list[Counts]:
+        """A tuned tower; the tuned set has half the errors in every cluster, unless nothing was tuned."""
+        tuned_set = self.triplet_errors_C // (2 if improvement != 0 else 1)
+        return self.counts(self.tuned(improvement), {TUNED: tuned_set, HELD_OUT: self.triplet_errors_C})
 
 
 def population_shift(improvement: float) -> float:
     """Fall of the positives' scores that gives this improvement when there are infinitely many texts."""
     untuned = norm.cdf(-MEAN_POSITIVE / np.sqrt(2))
     return float(MEAN_POSITIVE + np.sqrt(2) * norm.ppf(untuned * (1 - improvement)))
-
-
-def _statistic(name: str, measure: str, query_language: str = "", passage_language: str = "") -> dict[str, str]:
-    is_pairs = bool(query_language)
-    return {
-        "set": name,
-        "kind": "pairs" if is_pairs else "triplets",
-        "relation": RELATION if is_pairs else "positive-negative",
-        "measure": measure,
-        "query_language": query_language,
-        "passage_language": passage_language,
-    }
-
-
-def _score_columns(before: int, after: int, num_comparisons: int, influence_C: NDArray[np.float64]) -> dict[str, Any]:
-    pnd = before / num_comparisons, after / num_comparisons
-    z, p = significance.paper_z(before, after, num_comparisons)
-    test = significance.clustered_test(np.array([pnd[1] - pnd[0]]), influence_C[None])
-    return {
-        "num_comparisons": num_comparisons,
-        "num_clusters": len(influence_C),
-        "errors_untuned": before,
-        "errors_tuned": after,
-        "pnd_untuned": pnd[0],
-        "pnd_tuned": pnd[1],
-        "query_pnd_untuned": np.nan,
-        "query_pnd_tuned": np.nan,
-        "improvement": float(metrics.improvement(*pnd)),
-        "paper_z": float(z),
-        "paper_p": float(p),
-        "clustered_se": float(test.se[0]),
-        "clustered_z": float(test.z[0]),
-        "clustered_p": float(test.p[0]),
-    }
 
 
 def _curve_row(trial_id: str) -> dict[str, Any]:

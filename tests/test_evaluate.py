@@ -9,8 +9,10 @@ import pytest
 
 from adiabatic_ray import evaluate
 from adiabatic_ray.backbones import Backbone, TokenizedTexts, load_backbone
+from adiabatic_ray.counts import Counts, counts_from_rows, influence_rows, merge, no_ranks, untuned_rows
 from adiabatic_ray.encode import encode
-from adiabatic_ray.evaluate import Counts, PreparedPairs, PreparedTriplets
+from adiabatic_ray.evaluate import PreparedPairs, PreparedTriplets
+from adiabatic_ray.score_tables import aggregate_rows, ranking_rows, score_rows
 from tests.tiny import save_tiny_bert, tiny_spec
 
 BUDGET = 512
@@ -111,8 +113,11 @@ def test_shards_of_a_large_triplet_set_merge_to_the_whole(backbone: Backbone, mo
     assert prepared.shards == [(0, 7), (7, 14), (14, 21), (21, 28), (28, 30)]
     tower = backbone.build_tower()
     parts = [evaluate.score_shard(tower, prepared, shard, BUDGET) for shard in prepared.shards]
-    merged = evaluate.merge(parts)
-    assert merged.by_positive_KC.shape == (2, 30)
+    merged = merge(parts)
+    assert merged.by_positive_KC.shape == (2, 30) and merged.ranks_KSC.shape == (2, 3, 30)
+    monkeypatch.setattr(evaluate, "SHARD_QUERIES", 30)
+    whole = evaluate.score_sets(tower, [prepared], BUDGET)[0]
+    assert np.allclose(merged.ranks_KSC, whole.ranks_KSC), "queries keep their place"
     assert merged.errors_K.sum() == sum(part.errors_K.sum() for part in parts)
 
 
@@ -120,13 +125,14 @@ def _counts(by_positive: list[list[int]], by_negative: list[list[int]]) -> Count
     """Two statistics, three clusters of one positive and one negative each."""
     keys = (("a-b", "cosine", "en", "en"), ("a-b", "distance", "en", "en"))
     ones = np.ones((2, 3), np.int32)
-    return Counts("set", "pairs", keys, np.array(by_positive, np.int32), np.array(by_negative, np.int32), ones, ones)
+    errors = np.array(by_positive, np.int32), np.array(by_negative, np.int32)
+    return Counts("set", "pairs", keys, *errors, ones, ones, no_ranks(2))
 
 
 def test_score_rows_by_hand() -> None:
     untuned = _counts([[1, 2, 0], [0, 0, 0]], [[1, 1, 1], [0, 0, 0]])
     tuned = _counts([[1, 1, 0], [0, 0, 0]], [[0, 1, 1], [0, 0, 0]])
-    first, second = evaluate.score_rows("t", [untuned], [tuned])
+    first, second = score_rows("t", [untuned], [tuned])
     assert (first["errors_untuned"], first["errors_tuned"], first["num_comparisons"], first["num_clusters"]) == (
         3,
         2,
@@ -145,13 +151,76 @@ def test_score_rows_by_hand() -> None:
     assert np.isnan(second["improvement"]) and second["clustered_p"] == 1.0
 
 
+def test_adjusted_p_intervals_and_reasons_by_hand() -> None:
+    untuned = _counts([[1, 2, 0], [0, 0, 0]], [[1, 1, 1], [0, 0, 0]])
+    tuned = _counts([[1, 1, 0], [0, 0, 0]], [[0, 1, 1], [0, 0, 0]])
+    first, second = score_rows("t", [untuned], [tuned])
+    half_width = 1.959963984540054 * first["clustered_se"]
+    assert first["change_low"] == pytest.approx(-1 / 9 - half_width)
+    assert first["change_high"] == pytest.approx(-1 / 9 + half_width)
+    # One statistic a family: nothing to adjust.
+    assert first["bh_p"] == first["by_p"] == first["maxt_p"] == first["clustered_p"]
+    assert (first["band_low"], first["band_high"]) == (first["change_low"], first["change_high"])
+    assert first["improvement_low"] < 1 / 3 < first["improvement_high"] < 1
+    assert np.isnan(first["mcnemar_p"]) and first["reason"] == ""
+    assert second["reason"] == "nothing changed" and second["change_low"] == second["change_high"] == 0
+
+
+def test_means_over_groups_by_hand() -> None:
+    keys = tuple(("a-b", "cosine", query, passage) for query in ("de", "en") for passage in ("de", "en"))
+    ones = np.ones((4, 3), np.int32)
+
+    def counts(errors: list[list[int]]) -> Counts:
+        by_cluster = np.array(errors, np.int32)
+        return Counts("set", "pairs", keys, by_cluster, by_cluster, ones, ones, no_ranks(4))
+
+    untuned = counts([[1, 0, 0], [2, 1, 0], [0, 3, 0], [1, 1, 1]])
+    tuned = counts([[1, 1, 0], [2, 1, 1], [0, 2, 0], [0, 0, 1]])
+    rows = {(row["axis"], row["group"]): row for row in aggregate_rows("t", [untuned], [tuned])}
+    every, same, cross = rows["all", "all"], rows["same language", "same"], rows["same language", "cross"]
+    assert (every["num_pairs"], same["num_pairs"], cross["num_pairs"]) == (4, 2, 2)
+    assert every["pnd_untuned"] == pytest.approx(10 / 36) and every["pnd_tuned"] == pytest.approx(9 / 36)
+    assert every["improvement"] == pytest.approx(1 / 10)
+    assert same["change"] == pytest.approx((2 - 1 - 3 + 1) / 2 / 9) and same["improvement"] == pytest.approx(1 / 4)
+    assert cross["change"] == pytest.approx((4 - 3 + 2 - 3) / 2 / 9)
+    assert rows["query language", "en"]["change"] == pytest.approx((2 - 3 + 1 - 3) / 2 / 9)
+    assert rows["query script", "Latn"]["num_pairs"] == 4
+    (one_pair,) = [row for row in score_rows("t", [untuned], [tuned]) if row["query_language"] == "en"][:1]
+    assert one_pair["clustered_se"] != pytest.approx(every["change_high"] - every["change_low"])
+
+
+def test_rank_measures_and_mcnemar_by_hand() -> None:
+    """Four queries with one triplet each: one turns right, one turns wrong, two stay as they were."""
+    keys = (("positive-negative", "cosine", "", ""),)
+    ones, none = np.ones((1, 4), np.int32), np.zeros((1, 0), np.int32)
+
+    def counts(wrong: list[int]) -> Counts:
+        errors = np.array([wrong], np.int32)
+        rank = np.where(errors, 0.5, 1.0)  # second of two, or first
+        return Counts("set", "triplets", keys, errors, none, ones, ones, np.stack([rank, rank, 1.0 - errors], axis=1))
+
+    untuned, tuned = counts([1, 0, 1, 0]), counts([0, 1, 1, 0])
+    rows = {row["statistic"]: row for row in ranking_rows("t", [untuned], [tuned])}
+    assert rows["reciprocal_rank"]["untuned"] == rows["reciprocal_rank"]["tuned"] == 0.75
+    assert rows["query_pnd"]["untuned"] == 0.5 and rows["precision_at_1"]["num_queries"] == 4
+    # Changes +.5, -.5, 0, 0: mean 0, variance of the mean 4/3 * (.25 + .25) / 16.
+    half_width = 1.959963984540054 * np.sqrt(4 / 3 * 0.5 / 16)
+    assert rows["reciprocal_rank"]["change_high"] == pytest.approx(half_width)
+    (score,) = score_rows("t", [untuned], [tuned])
+    assert score["mcnemar_p"] == 1.0  # one each way
+    better = {row["statistic"]: row for row in ranking_rows("t", [untuned], [counts([0, 0, 1, 0])])}
+    assert better["reciprocal_rank"]["improvement"] == pytest.approx(0.125 / 0.75)
+    assert better["query_pnd"]["improvement"] == pytest.approx(0.5)
+    assert better["precision_at_1"]["improvement_low"] < 0.5 < better["precision_at_1"]["improvement_high"]
+
+
 def test_the_untuned_table_gives_the_counts_back(backbone: Backbone) -> None:
     prepared = [_pairs(backbone), _triplets(backbone, 9)]
     counts = evaluate.score_sets(backbone.build_tower(), prepared, BUDGET)
-    again = evaluate.counts_from_rows(evaluate.untuned_rows("u", counts))
+    again = counts_from_rows(untuned_rows("u", counts))
     for before, after in zip(counts, again, strict=True):
         assert (before.set_name, before.kind, before.keys) == (after.set_name, after.kind, after.keys)
-        for name in ("by_positive_KC", "by_negative_KC", "positives_KC", "negatives_KC"):
+        for name in ("by_positive_KC", "by_negative_KC", "positives_KC", "negatives_KC", "ranks_KSC"):
             assert np.array_equal(getattr(before, name), getattr(after, name))
 
 
@@ -160,7 +229,7 @@ def test_influence_is_the_difference_and_sums_to_the_change(backbone: Backbone) 
     (before,) = evaluate.score_sets(backbone.build_tower(), [prepared], BUDGET)
     shuffled = PreparedPairs(**{**prepared.__dict__, "passages_PD": prepared.passages_PD[::-1].copy()})
     (after,) = evaluate.score_sets(backbone.build_tower(), [shuffled], BUDGET)
-    rows = evaluate.influence_rows("t", [before], [after])
+    rows = influence_rows("t", [before], [after])
     for row, change in zip(rows, after.errors_K - before.errors_K, strict=True):
         assert row["by_positive"].sum() == row["by_negative"].sum() == change
 

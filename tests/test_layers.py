@@ -15,19 +15,20 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
     # 0: what a laptop needs to read a sweep and its results
-    "__init__ spec sources results metrics significance drift provenance events",
+    "__init__ spec sources results metrics ranking counts significance inference preservation simultaneous "
+    "language_groups score_tables drift provenance events",
     # 1: torch: texts, encoders, tuning, scoring; runs and is tested without Ray
     "backbones packaged_e5 freezing towers data hub_data local_data record_files text_sets docstrings cldr sentences "
-    "encode bank optim tune evaluate prepare trial",
+    "arxiv_papers arxiv_negatives encode bank optim tune evaluate prepare trial",
     # 2: a cluster, a tracking server
-    "actors callbacks tracking search",
+    "actors negative_tasks callbacks tracking search",
     # 3: composes all of the above into a sweep
     "orchestrator dryrun",
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 
 ONLY_IN = {
-    "ray": {"actors", "callbacks", "orchestrator", "search"},
+    "ray": {"actors", "negative_tasks", "callbacks", "orchestrator", "search"},
     "mlflow": {"tracking"},
 }
 """Third-party package -> files of adiabatic_ray that may import it. `jobs` may import ray too."""

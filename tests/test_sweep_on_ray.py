@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from adiabatic_ray import evaluate, results, tracking
 from adiabatic_ray.actors import use_threads
+from adiabatic_ray.counts import Counts
 from adiabatic_ray.encode import encode
 from adiabatic_ray.orchestrator import pin_trials, run_sweep, start_ray
 from adiabatic_ray.prepare import Loader, prepare
@@ -29,7 +30,7 @@ from tests.small_sweep import small_sweep
 pytestmark = pytest.mark.ray
 CHECKOUT = Path(__file__).resolve().parent.parent
 TIMES = {"started_at", "finished_at", "tune_s", "evaluate_s", "elapsed_s", "peak_memory_bytes", "provenance_json"}
-COMPARED = ("trials", "curves", "scores", "influence", "drift")
+COMPARED = ("trials", "curves", "scores", "aggregates", "rankings", "influence", "drift")
 
 
 class Quiet:
@@ -99,7 +100,7 @@ def _without_ray(spec: SweepSpec, out: Path) -> None:
         (stored,) = {path.stem for path in (out.parent / "one" / "untuned").glob("*.parquet")}
         context = TrialContext(spec.name, out, stored, untuned, {})
 
-        def score(changed: dict[str, np.ndarray]) -> list[evaluate.Counts]:
+        def score(changed: dict[str, np.ndarray]) -> list[Counts]:
             return evaluate.score_sets(tuned_tower(inputs.backbone, changed), kit.evaluation, inputs.token_budget)  # noqa: B023
 
         run_trial(trial, context, inputs.backbone, kit.tuning, kit.validation, score, lambda report: None)  # type: ignore[arg-type]

@@ -1,0 +1,148 @@
+"""What scoring a tower leaves behind: error counts, and rank measures a query, by statistic and cluster.
+
+Counts are integers and rank measures belong to one query each, so partial results merge exactly: one actor, many actors
+and no Ray at all give the same. Every test and every interval is computed from these arrays, now (`score_tables`) or
+later, from the tables that hold them.
+
+Legend: K statistics of a set, ordered as `Counts.keys`; C clusters; S rank measures, ordered as `RANK_MEASURES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+MEASURES = ("cosine", "distance")
+RANK_MEASURES = ("reciprocal_rank", "average_precision", "precision_at_1")
+"""The fields of `ranking.RankMeasures`, without their shape suffix."""
+Key = tuple[str, str, str, str]
+"""(relation, measure, query language, passage language); languages are empty for triplets."""
+_COUNT_COLUMNS = ("by_positive", "by_negative", "positives", "negatives")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """One set, or a part of it, scored with one tower."""
+
+    set_name: str
+    kind: str
+    keys: tuple[Key, ...]
+    by_positive_KC: np.ndarray
+    """int32; pairs: errors of the cluster's positives against all negatives. Triplets: errors of the query."""
+    by_negative_KC: np.ndarray
+    """int32; pairs: errors of the cluster's negatives against all positives. Triplets: [K, 0]."""
+    positives_KC: np.ndarray
+    negatives_KC: np.ndarray
+    ranks_KSC: np.ndarray
+    """float64; triplets: rank measures of each query. Pairs: [K, 0, 0]."""
+
+    @property
+    def errors_K(self) -> np.ndarray:
+        """Errors of each statistic, int64."""
+        total_K: np.ndarray = self.by_positive_KC.sum(axis=1, dtype=np.int64)
+        return total_K
+
+    @property
+    def comparisons_K(self) -> np.ndarray:
+        """Comparisons of each statistic: all positives x all negatives of the set, or of each query; int64."""
+        positives_KC, negatives_KC = self.positives_KC.astype(np.int64), self.negatives_KC.astype(np.int64)
+        if self.kind == "pairs":
+            product_K: np.ndarray = positives_KC.sum(axis=1) * negatives_KC.sum(axis=1)
+        else:
+            product_K = (positives_KC * negatives_KC).sum(axis=1)
+        return product_K
+
+
+def merge(parts: Sequence[Counts]) -> Counts:
+    """Counts of a whole set from those of all its shards, in order: more statistics for pairs, more queries else."""
+    first = parts[0]
+    is_pairs = first.kind == "pairs"
+    return Counts(
+        first.set_name,
+        first.kind,
+        tuple(key for part in parts for key in part.keys) if is_pairs else first.keys,
+        *(np.concatenate(arrays, axis=0 if is_pairs else -1) for arrays in zip(*map(_arrays, parts), strict=True)),
+    )
+
+
+def no_ranks(num_statistics: int) -> np.ndarray:
+    """`ranks_KSC` of labelled pairs, which have none."""
+    return np.zeros((num_statistics, 0, 0))
+
+
+def untuned_rows(untuned_id: str, untuned: Sequence[Counts]) -> list[dict[str, Any]]:
+    """Rows of the `untuned` table: per cluster, the untuned tower's errors and rank measures, and the sizes."""
+    return [
+        {"untuned_id": untuned_id}
+        | columns
+        | {name: array[place] for name, array in zip(_COUNT_COLUMNS, _arrays(counts), strict=False)}
+        | _rank_columns(counts.ranks_KSC[place])
+        for counts in untuned
+        for place, columns in enumerate(key_columns(counts))
+    ]
+
+
+def influence_rows(trial_id: str, untuned: Sequence[Counts], tuned: Sequence[Counts]) -> list[dict[str, Any]]:
+    """Rows of the `influence` table: per cluster, tuned minus untuned errors and rank measures."""
+    rows = []
+    for before, after in zip(untuned, tuned, strict=True):
+        by_positive_KC = after.by_positive_KC - before.by_positive_KC
+        by_negative_KC = after.by_negative_KC - before.by_negative_KC
+        ranks_KSC = after.ranks_KSC - before.ranks_KSC
+        for place, columns in enumerate(key_columns(before)):
+            counts = {"by_positive": by_positive_KC[place], "by_negative": by_negative_KC[place]}
+            rows.append({"trial_id": trial_id} | columns | counts | _rank_columns(ranks_KSC[place]))
+    return rows
+
+
+def counts_from_rows(rows: Iterable[dict[str, Any]]) -> list[Counts]:
+    """Counts back from rows of the `untuned` table, sets in the order of their first row."""
+    by_set: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_set.setdefault(row["set"], []).append(row)
+    return [_from_rows(name, group) for name, group in by_set.items()]
+
+
+def _from_rows(set_name: str, rows: list[dict[str, Any]]) -> Counts:
+    kind = rows[0]["kind"]
+    keys = tuple((row["relation"], row["measure"], row["query_language"], row["passage_language"]) for row in rows)
+    arrays = [
+        np.array([row[column] for row in rows], dtype=np.int32).reshape(len(rows), -1) for column in _COUNT_COLUMNS
+    ]
+    if kind == "pairs":
+        return Counts(set_name, kind, keys, *arrays, no_ranks(len(rows)))
+    return Counts(set_name, kind, keys, *arrays, np.array([[row[column] for column in RANK_MEASURES] for row in rows]))
+
+
+def key_columns(counts: Counts) -> list[dict[str, str]]:
+    """The columns that name each statistic, in the order of `keys`."""
+    return [
+        {
+            "set": counts.set_name,
+            "kind": counts.kind,
+            "relation": relation,
+            "measure": measure,
+            "query_language": query_language,
+            "passage_language": passage_language,
+        }
+        for relation, measure, query_language, passage_language in counts.keys
+    ]
+
+
+def _rank_columns(ranks_SC: np.ndarray) -> dict[str, Any]:
+    if not len(ranks_SC):
+        return {name: [] for name in RANK_MEASURES}
+    return dict(zip(RANK_MEASURES, ranks_SC, strict=True))
+
+
+def _arrays(counts: Counts) -> tuple[np.ndarray, ...]:
+    return (
+        counts.by_positive_KC,
+        counts.by_negative_KC,
+        counts.positives_KC,
+        counts.negatives_KC,
+        counts.ranks_KSC,
+    )
