@@ -113,8 +113,10 @@ def _from_rows(set_name: str, rows: list[dict[str, Any]]) -> Counts:
         np.array([row[column] for row in rows], dtype=np.int32).reshape(len(rows), -1) for column in _COUNT_COLUMNS
     ]
     if kind == "pairs":
-        return Counts(set_name, kind, keys, *arrays, no_ranks(len(rows)))
-    return Counts(set_name, kind, keys, *arrays, np.array([[row[column] for column in RANK_MEASURES] for row in rows]))
+        arrays.append(no_ranks(len(rows)))
+    else:
+        arrays.append(np.array([[row[column] for column in RANK_MEASURES] for row in rows]))
+    return Counts(set_name, kind, keys, *arrays)
 
 
 def key_columns(counts: Counts) -> list[dict[str, str]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
-from typer.core import TyperGroup
 
-from . import arxiv_negatives, run_sweep
+from . import build_negatives, run_sweep
 from .errors import user_errors
 from .sweep_files import load_sweep, shipped_sweeps
 
@@ -55,23 +54,9 @@ def sweeps() -> None:
     Console().print(table)
 
 
-class ShowByDefault(TyperGroup):
-    """`adiabatic data SWEEP` is `adiabatic data show SWEEP`: what is no command of the group is the sweep to show."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Name `show` where no command is named."""
-        if args and args[0] not in {*self.commands, *self.get_help_option_names(ctx)}:
-            args = ["show", *args]
-        return super().parse_args(ctx, args)
-
-
-data = typer.Typer(
-    cls=ShowByDefault,
-    no_args_is_help=True,
-    help="Show the texts of a sweep (`data SWEEP` is short for `data show SWEEP`), or build texts that sweeps use.",
-)
+data = typer.Typer(no_args_is_help=True, help="Show the texts of a sweep, or build texts that sweeps use.")
 app.add_typer(data, name="data")
-data.command("arxiv-negatives")(arxiv_negatives.arxiv_negatives)
+data.command("arxiv-negatives")(build_negatives.arxiv_negatives)
 
 
 @data.command()

@@ -8,8 +8,10 @@ PURPOSES = {
     "trials": "one row a finished trial, written last: it means that the trial is done",
     "curves": "one row an epoch",
     "scores": "one row a statistic: set, relation, measure, language pair",
-    "influence": "per statistic, the change of errors by cluster: enough to bootstrap any aggregate",
-    "untuned": "per statistic, the untuned backbone's errors by cluster; one file a backbone and list of sets",
+    "aggregates": "one row a group of language pairs: the mean over its pairs, with its own interval",
+    "rankings": "one row a rank measure of a triplet set: the mean over its queries",
+    "influence": "per statistic, the change of errors and ranks by cluster: enough to bootstrap any aggregate",
+    "untuned": "per statistic, what the untuned backbone counts by cluster; one file a backbone and list of sets",
     "drift": "one row a trainable tensor: what could move and what moved",
 }
 

@@ -246,7 +246,7 @@ def test_intervals_cover_a_planted_truth():
     population = np.array([0.01, 0.02, -0.03, -0.10])
     truth = first_crossing(np.log10(rates), population[None], -0.01, HALF)[0]
     rng = np.random.default_rng(11)
-    hits, widths = 0, []
+    hits, widths, sizes_C = 0, [], np.ones(60, dtype=np.int64)
     for repeat in range(100):
         texts = Texts(Plan({}, num_clusters=60, text_seed=repeat, exact=False))
         trials = []
@@ -254,7 +254,7 @@ def test_intervals_cover_a_planted_truth():
             for _ in range(3):
                 tuned = texts.tuned(improvement + 0.004 * rng.standard_normal())
                 change = tuned[0] - texts.untuned[0], tuned[1] - texts.untuned[1]
-                trials.append((rate, pooled_improvement(*change, *texts.untuned, texts.sizes_C, texts.sizes_C)))
+                trials.append((rate, pooled_improvement(*change, *texts.untuned, sizes_C, sizes_C)))
         curve = resample_curve(
             np.array([rate for rate, _ in trials]),
             np.array([trial.improvement for _, trial in trials]),

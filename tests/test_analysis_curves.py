@@ -32,12 +32,10 @@ def with_scores(sweep, **columns):
 
 
 def test_language_pairs_are_counted_by_benjamini_hochberg_and_by_the_papers_z(small):
-    # Adjusted: .01 * 4 / 1 = .04 and .04 * 4 / 3 = .0533 (which also caps .03 * 4 / 2 = .06), and .9. Only the first is
-    # at most .05, although three are without adjustment.
     table = curve_table(
         with_scores(
             small,
-            clustered_p=[0.03, 0.01, 0.9, 0.04],
+            bh_p=[0.0533, 0.04, 0.9, 0.0533],
             clustered_z=[2.2, -2.6, 0.1, 2.1],
             paper_z=[1.97, -1.95, -4.0, 1.96],
         )
@@ -47,13 +45,13 @@ def test_language_pairs_are_counted_by_benjamini_hochberg_and_by_the_papers_z(sm
     assert (row[COSINE.column("improved_z")], row[COSINE.column("degraded_z")]) == (1, 1), "|z| must exceed 1.96"
 
 
-def test_the_adjustment_knows_only_its_own_measure(small):
-    table = curve_table(with_scores(small, clustered_p=[0.04] * 4, clustered_z=[2.1] * 4))
-    assert table.iloc[0][COSINE.column("degraded")] == 4, "four equal p-values of .04 are adjusted to .04"
+def test_preserved_pairs_are_those_whose_loss_was_shown_to_be_small(small):
+    row = curve_table(with_scores(small, preserved_p=[0.025, 0.0251, 0.0, np.nan])).iloc[0]
+    assert row[COSINE.column("preserved")] == 2
 
 
 def test_a_pair_that_could_not_be_tested_is_not_found(small):
-    table = curve_table(with_scores(small, clustered_p=[np.nan, 0.001, 1.0, 1.0], clustered_z=[np.nan, 3.3, 0, 0]))
+    table = curve_table(with_scores(small, bh_p=[np.nan, 0.003, 1.0, 1.0], clustered_z=[np.nan, 3.3, 0, 0]))
     row = table.iloc[0]
     assert (row[COSINE.column("improved")], row[COSINE.column("degraded")]) == (0, 1)
 

@@ -428,12 +428,6 @@ def test_a_file_in_no_known_format_is_refused(tmp_path: Path) -> None:
     refused(run(tmp_path / "papers.txt", "--out", tmp_path / "out.parquet"), ".jsonl", "rename the file")
 
 
-def test_a_sweep_is_shown_with_and_without_the_word_show() -> None:
-    short, long = (CliRunner().invoke(app, ["data", *words, "nosuch"]) for words in ([], ["show"]))
-    assert (short.exit_code, short.output) == (long.exit_code, long.output) == (2, short.output)
-    assert "nosuch" in short.output
-
-
 def test_sources_read_the_file(metadata: Path, tmp_path: Path) -> None:
     out = tmp_path / "negatives.parquet"
     assert run(metadata, "--out", out, "--no-ray").exit_code == 0

@@ -75,7 +75,7 @@ def test_overrides_reach_the_plan(inputs_folder: Path) -> None:
 
 
 def test_data_shows_what_is_in_the_sets(inputs_folder: Path) -> None:
-    result = run("data", inputs_folder / "small.py")
+    result = run("data", "show", inputs_folder / "small.py")
     assert result.exit_code == 0, result.output
     assert "60 queries" in result.output and "validation" in result.output and "3^2 language pairs" in result.output
 
