@@ -161,8 +161,16 @@ class EvaluationPool:
         ray.get([actor.ready.remote() for actor in actors])
         return EvaluationPool(actors)
 
-    def score(self, changed: Mapping[str, np.ndarray], sets: SharedSets) -> list[Counts]:
-        """Counts of every set, shards spread over the actors as they become free, merged in the order of shards."""
+    def score(
+        self,
+        changed: Mapping[str, np.ndarray],
+        sets: SharedSets,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Counts]:
+        """Counts of every set, shards spread over the actors as they become free, merged in the order of shards.
+
+        `progress` is called with (shards scored so far, shards to score).
+        """
         tower_id, changed_ref = uuid.uuid4().hex, ray.put(dict(changed))
         work = [(place, shard) for place, shards in enumerate(sets.shards) for shard in shards]
         free = ActorPool(list(self.actors))
@@ -173,8 +181,9 @@ class EvaluationPool:
             work,
         )
         by_set: list[list[Counts]] = [[] for _ in sets.shards]
-        for (place, _), part in zip(work, parts, strict=True):
+        for done, ((place, _), part) in enumerate(zip(work, parts, strict=True), start=1):
             by_set[place].append(part)
+            progress(done, len(work))
         return [merge(one) for one in by_set]
 
     def close(self) -> None:

@@ -171,7 +171,7 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
     """
     if spec.source == "package":
         return _from_package(spec)
-    return _from_folder(spec, Path(spec.name) if spec.source == "folder" else _download(spec))
+    return _from_folder(spec, Path(spec.name) if spec.source == "folder" else download(spec))
 
 
 def digest_of_weights(weights: Mapping[str, np.ndarray]) -> str:
@@ -222,8 +222,8 @@ def _from_folder(spec: BackboneSpec, folder: Path) -> Backbone:
     return _checked(spec, _config_dict(config), weights, buffers, tokenizer)
 
 
-def _download(spec: BackboneSpec) -> Path:
-    """Folder of the hub's cache that holds the needed files; a pinned revision that is there needs no network."""
+def download(spec: BackboneSpec) -> Path:
+    """Folder of the hub's cache with the needed files (a pinned revision there needs no network), or a ValueError."""
     try:
         folder = Path(hf_hub_download(spec.name, CONFIG_FILE, revision=spec.revision)).parent
         commit = folder.name  # the other files must be of the same commit, even when a branch moves meanwhile

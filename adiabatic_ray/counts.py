@@ -10,7 +10,7 @@ Legend: K statistics of a set, ordered as `Counts.keys`; C clusters; S rank meas
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -106,17 +106,47 @@ def counts_from_rows(rows: Iterable[dict[str, Any]]) -> list[Counts]:
     return [_from_rows(name, group) for name, group in by_set.items()]
 
 
+def tuned_counts(untuned: Sequence[Counts], rows: Iterable[dict[str, Any]]) -> list[Counts]:
+    """Counts of a tuned tower from rows of the `influence` table: the untuned ones plus what changed.
+
+    Errors are those that were counted. Rank measures may differ in the last bit, where the difference was rounded.
+
+    Raises:
+        ValueError: rows about other sets or statistics than the untuned counts.
+    """
+    by_key = {(row["set"], *_key(row)): row for row in rows}
+    if by_key.keys() != {(before.set_name, *key) for before in untuned for key in before.keys}:
+        raise ValueError("influences must be about the statistics of the untuned counts; copy both tables anew")
+    return [_plus(before, [by_key[before.set_name, *key] for key in before.keys]) for before in untuned]
+
+
+def _plus(before: Counts, rows: list[dict[str, Any]]) -> Counts:
+    changes = (_column(rows, "by_positive"), _column(rows, "by_negative"), _ranks(before.kind, rows))
+    arrays = (before.by_positive_KC, before.by_negative_KC, before.ranks_KSC)
+    assert all(one.shape == change.shape for one, change in zip(arrays, changes, strict=True)), "other clusters"
+    by_positive_KC, by_negative_KC, ranks_KSC = (one + change for one, change in zip(arrays, changes, strict=True))
+    return replace(before, by_positive_KC=by_positive_KC, by_negative_KC=by_negative_KC, ranks_KSC=ranks_KSC)
+
+
 def _from_rows(set_name: str, rows: list[dict[str, Any]]) -> Counts:
     kind = rows[0]["kind"]
-    keys = tuple((row["relation"], row["measure"], row["query_language"], row["passage_language"]) for row in rows)
-    arrays = [
-        np.array([row[column] for row in rows], dtype=np.int32).reshape(len(rows), -1) for column in _COUNT_COLUMNS
-    ]
+    arrays = [_column(rows, name) for name in _COUNT_COLUMNS]
+    arrays.append(_ranks(kind, rows))
+    return Counts(set_name, kind, tuple(map(_key, rows)), *arrays)
+
+
+def _key(row: dict[str, Any]) -> Key:
+    return row["relation"], row["measure"], row["query_language"], row["passage_language"]
+
+
+def _column(rows: list[dict[str, Any]], name: str) -> np.ndarray:
+    return np.array([row[name] for row in rows], dtype=np.int32).reshape(len(rows), -1)
+
+
+def _ranks(kind: str, rows: list[dict[str, Any]]) -> np.ndarray:
     if kind == "pairs":
-        arrays.append(no_ranks(len(rows)))
-    else:
-        arrays.append(np.array([[row[column] for column in RANK_MEASURES] for row in rows]))
-    return Counts(set_name, kind, keys, *arrays)
+        return no_ranks(len(rows))
+    return np.array([[row[name] for name in RANK_MEASURES] for row in rows])
 
 
 def key_columns(counts: Counts) -> list[dict[str, str]]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from adiabatic_ray.backbones import Backbone
-from adiabatic_ray.data import PairSet
 from adiabatic_ray.orchestrator import pin_trials
 from adiabatic_ray.prepare import Inputs, Loader
 from adiabatic_ray.spec import SweepSpec, TrialSpec
@@ -86,7 +85,7 @@ def dry_run(spec: SweepSpec) -> DryRun:
         tuple(freezing.values()),
         tuple(banks.values()),
         int(per_query * tuning.batch_size * tuning.batches_per_epoch),
-        sum(_query_tokens(first, place) for place in range(len(first.evaluation))),
+        sum(int(_mean_tokens(first.backbone, queries, prefix) * len(queries)) for queries in first.query_texts()),
         2 * sum(array.size for name, array in first.backbone.weights.items() if "embedding" not in name),
     )
 
@@ -94,15 +93,6 @@ def dry_run(spec: SweepSpec) -> DryRun:
 def _bank_estimate(inputs: Inputs, name: str, texts: list[str]) -> BankEstimate:
     mean = _mean_tokens(inputs.backbone, texts, inputs.backbone.spec.passage_prefix)
     return BankEstimate(name, len(texts), len(texts) * inputs.backbone.embedding_size * 4, int(mean * len(texts)))
-
-
-def _query_tokens(inputs: Inputs, place: int) -> int:
-    texts, prefix = inputs.evaluation[place], inputs.backbone.spec.query_prefix
-    if isinstance(texts, PairSet):
-        queries = [text for language in texts.languages for text in texts.query_texts[language]]
-    else:
-        queries = texts.queries
-    return int(_mean_tokens(inputs.backbone, queries, prefix) * len(queries))
 
 
 def _mean_tokens(backbone: Backbone, texts: list[str], prefix: str) -> float:

@@ -21,14 +21,18 @@ class EpochEvent:
     finished_at_ms: int
 
 
-class Listener(Protocol):
-    """Hears of everything in the driver's process, in order; none of these may raise."""
+class StageListener(Protocol):
+    """Hears of preparation and scoring, in order and in the driver's process; none of these may raise."""
 
     def stage(self, text: str) -> None:
         """A step of the preparation begins."""
 
     def counted(self, what: str, done: int, total: int) -> None:
         """So much of a counted step (e.g. texts of a bank) is done."""
+
+
+class Listener(StageListener, Protocol):
+    """Hears of the trials too."""
 
     def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
         """Everything is prepared; what is left, if anything, is about to be scheduled."""

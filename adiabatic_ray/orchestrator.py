@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from ray.exceptions import RayError
 from adiabatic_ray import counts, provenance, results
 from adiabatic_ray.actors import EvaluationPool, SharedSets, device_for, ensure_banks, use_threads
 from adiabatic_ray.callbacks import Announcer
-from adiabatic_ray.events import Listener
-from adiabatic_ray.prepare import Inputs, Loader, prepare
+from adiabatic_ray.counts import Counts
+from adiabatic_ray.events import Listener, StageListener
+from adiabatic_ray.prepare import EvaluationInputs, Inputs, Loader, prepare
 from adiabatic_ray.results import ResultsError, TrialStatus
 from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec
 from adiabatic_ray.trial import TrialContext, run_trial, trainable_names
@@ -102,17 +103,18 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
     if not pending:
         listener.sweep_started(len(trials), num_before)
         return SweepOutcome(len(trials), num_before, {})
-    _check_resources(spec.cluster)
+    check_resources(spec.cluster)
     group_of = {trial_id: _group_key(trial) for trial_id, trial in pending.items()}
     shared = {}
     for trial_id, key in group_of.items():
         if key not in shared:
-            shared[key] = _share(loader.load(pending[trial_id]), banks, spec.cluster, listener)
+            parts = _share(loader.load(pending[trial_id]), banks, spec.cluster, listener)
+            shared[key] = pending[trial_id].untuned.untuned_id, *parts
     listener.stage("placing the evaluation pool")
     pool = EvaluationPool.place(spec.cluster)
     try:
         listener.stage("scoring the untuned backbone")
-        groups = {key: _group(key, parts, pool, out) for key, parts in shared.items()}
+        groups = {key: _group(*parts, pool, out) for key, parts in shared.items()}
         listener.sweep_started(len(trials), num_before)
         statuses = _schedule(spec, out, pending, group_of, groups, pool, listener)
     finally:
@@ -122,30 +124,49 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
 
 def _share(inputs: Inputs, banks: Path, cluster: ClusterSpec, listener: Listener) -> tuple[Any, Any, SharedSets]:
     """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks."""
-    listener.stage("passage bank")
     backbone_ref = ray.put(inputs.backbone)
-    needed = [(inputs.bank_key(texts), texts) for texts in inputs.bank_texts()]
+    kit = prepare(inputs, open_banks(inputs, backbone_ref, banks, cluster, listener))
+    sets = SharedSets.put(backbone_ref, kit.evaluation, inputs.token_budget)
+    return backbone_ref, ray.put((kit.tuning, kit.validation)), sets
+
+
+def open_banks(
+    inputs: EvaluationInputs, backbone_ref: Any, banks: Path, cluster: ClusterSpec, listener: StageListener
+) -> list[np.ndarray]:
+    """Banks [P, D] in the order of `inputs.bank_texts()`; what is missing is encoded first.
+
+    Raises:
+        ValueError: as `ensure_banks`.
+    """
+    listener.stage("passage bank")
     opened = ensure_banks(
         banks,
-        needed,
+        [(inputs.bank_key(texts), texts) for texts in inputs.bank_texts()],
         inputs.backbone,
         backbone_ref,
         cluster,
         lambda done, total: listener.counted("passages", done, total),
     )
-    kit = prepare(inputs, [np.asarray(bank_PD) for bank_PD in opened])
-    sets = SharedSets.put(backbone_ref, kit.evaluation, inputs.token_budget)
-    return backbone_ref, ray.put((kit.tuning, kit.validation)), sets
+    return [np.asarray(bank_PD) for bank_PD in opened]
 
 
-def _group(key: str, shared: tuple[Any, Any, SharedSets], pool: EvaluationPool, out: Path) -> _Group:
-    """Complete a group with the counts of its untuned backbone: from disk when they are there, else scored now."""
-    backbone_ref, tuning_ref, sets = shared
-    untuned_id = f"untuned-{key}"
+def _group(
+    untuned_id: str, backbone_ref: Any, tuning_ref: Any, sets: SharedSets, pool: EvaluationPool, out: Path
+) -> _Group:
+    untuned = untuned_counts(untuned_id, lambda: pool.score({}, sets), out)
+    return _Group(backbone_ref, tuning_ref, sets, untuned_id, ray.put(untuned))
+
+
+def untuned_counts(untuned_id: str, score: Callable[[], list[Counts]], out: Path) -> list[Counts]:
+    """Counts of an untuned backbone: from the results folder when they are there, else scored and kept there.
+
+    Raises:
+        ResultsError: a table of another schema version.
+        OSError: the folder cannot be written.
+    """
     if not results.table_path(out, "untuned", untuned_id).is_file():
-        results.write_table(out, "untuned", untuned_id, counts.untuned_rows(untuned_id, pool.score({}, sets)))
-    stored = results.read_table(out, "untuned", [untuned_id]).to_pylist()
-    return _Group(backbone_ref, tuning_ref, sets, untuned_id, ray.put(counts.counts_from_rows(stored)))
+        results.write_table(out, "untuned", untuned_id, counts.untuned_rows(untuned_id, score()))
+    return counts.counts_from_rows(results.read_table(out, "untuned", [untuned_id]).to_pylist())
 
 
 def _schedule(
@@ -247,7 +268,7 @@ def _name_of(trial: Any) -> str:
 
 
 def _group_key(trial: TrialSpec) -> str:
-    """Hash of what the trials of a group share; names the untuned backbone's counts too."""
+    """Hash of what the trials of a group share: all but how they are tuned."""
     shared = trial.model_copy(update={"tuning": type(trial.tuning)()})
     return hashlib.sha256(shared.canonical().encode()).hexdigest()[:16]
 
@@ -261,13 +282,17 @@ def _record_sweep(spec: SweepSpec, out: Path, trial_ids: Sequence[str]) -> None:
                 f"a results folder belongs to one sweep, got {out}, which holds {other!r}, for {spec.name!r}; "
                 "give another --out"
             )
-    elif out.is_dir() and any(out.glob("*/*.parquet")):
-        raise ResultsError(f"a results folder with tables has its sweep.json, got {out} without; give another --out")
+    elif any((out / "trials").glob("*.parquet")):  # towers that were evaluated alone may be there before a sweep
+        raise ResultsError(f"a results folder with trials has its sweep.json, got {out} without; give another --out")
     results.write_sweep(out, spec.model_dump(mode="json"), trial_ids, provenance.collect())
 
 
-def _check_resources(cluster: ClusterSpec) -> None:
-    """Refuse a pool that would leave no room for a trial: it would wait for ever."""
+def check_resources(cluster: ClusterSpec) -> None:
+    """Refuse a pool that would leave no room for a trial, or a task of the bank: it would wait for ever.
+
+    Raises:
+        ValueError: the evaluation pool and one trial ask for more CPUs or GPUs than the cluster has.
+    """
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for name, per_evaluator, per_trial in (
         ("CPU", cluster.evaluator_cpus, cluster.trial_cpus),

@@ -16,29 +16,35 @@ from adiabatic_ray.bank import BankKey, digest_of_texts
 from adiabatic_ray.data import PairSet, TripletSet, load_pairs, load_triplets, load_tuning, tuning_digest
 from adiabatic_ray.evaluate import Prepared, PreparedPairs, PreparedTriplets
 from adiabatic_ray.sources import CldrNames, EvaluationSource, PairFile, TripletSource, Xnli
-from adiabatic_ray.spec import BackboneSpec, TrialSpec
+from adiabatic_ray.spec import BackboneSpec, TrialSpec, UntunedSpec
 from adiabatic_ray.tune import TuningTriplets
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Loaded backbone and texts of one group of trials."""
+class EvaluationInputs:
+    """Loaded backbone and texts of what towers are scored on."""
 
     backbone: Backbone
-    tuning: TripletSet
-    validation: TripletSet
     evaluation: tuple[TripletSet | PairSet, ...]
     token_budget: int
 
+    def query_texts(self) -> list[list[str]]:
+        """Texts that a tower encodes, set by set; of pairs language after language."""
+        return [
+            [text for language in texts.languages for text in texts.query_texts[language]]
+            if isinstance(texts, PairSet)
+            else texts.queries
+            for texts in self.evaluation
+        ]
+
     def bank_texts(self) -> list[list[str]]:
-        """Passage lists that need a bank: tuning, validation, then the evaluation sets in order."""
-        lists = [self.tuning.passages, self.validation.passages]
-        for texts in self.evaluation:
-            if isinstance(texts, PairSet):
-                lists.append([text for language in texts.languages for text in texts.passage_texts[language]])
-            else:
-                lists.append(texts.passages)
-        return lists
+        """Passage lists that need a bank: those of the evaluation sets, in order."""
+        return [
+            [text for language in texts.languages for text in texts.passage_texts[language]]
+            if isinstance(texts, PairSet)
+            else texts.passages
+            for texts in self.evaluation
+        ]
 
     def bank_key(self, texts: Sequence[str]) -> BankKey:
         """Key of the bank of a passage list under this backbone."""
@@ -52,6 +58,18 @@ class Inputs:
             num_texts=len(texts),
             token_budget=self.token_budget,
         )
+
+
+@dataclass(frozen=True)
+class Inputs(EvaluationInputs):
+    """Loaded backbone and texts of one group of trials."""
+
+    tuning: TripletSet
+    validation: TripletSet
+
+    def bank_texts(self) -> list[list[str]]:
+        """Passage lists that need a bank: tuning, validation, then the evaluation sets in order."""
+        return [self.tuning.passages, self.validation.passages, *super().bank_texts()]
 
 
 @dataclass(frozen=True)
@@ -69,10 +87,15 @@ def prepare(inputs: Inputs, banks: Sequence[np.ndarray]) -> Kit:
     return Kit(
         _tuning_triplets(inputs.backbone, inputs.tuning, tuning_bank),
         _tuning_triplets(inputs.backbone, inputs.validation, validation_bank),
-        tuple(
-            _prepared(inputs.backbone, texts, bank)
-            for texts, bank in zip(inputs.evaluation, evaluation_banks, strict=True)
-        ),
+        prepare_sets(inputs, evaluation_banks),
+    )
+
+
+def prepare_sets(inputs: EvaluationInputs, banks: Sequence[np.ndarray]) -> tuple[Prepared, ...]:
+    """Tokenise the queries of the evaluation sets and join them with their banks, in the order of the sets."""
+    return tuple(
+        _prepared(inputs.backbone, texts, queries, bank)
+        for texts, queries, bank in zip(inputs.evaluation, inputs.query_texts(), banks, strict=True)
     )
 
 
@@ -93,16 +116,27 @@ class Loader:
         inputs = self.load(trial)
         digest = tuning_digest(inputs.tuning, inputs.validation)
         source = trial.source.model_copy(update={"digest": digest})
+        self._tuning[source] = inputs.tuning, inputs.validation  # what is loaded serves the pinned name as well
+        untuned = self.pin_untuned(trial.untuned)
+        return trial.model_copy(
+            update={"backbone": untuned.backbone, "source": source, "evaluation": untuned.evaluation}
+        )
+
+    def pin_untuned(self, untuned: UntunedSpec) -> UntunedSpec:
+        """Copy with the digests of weights and evaluation texts filled in; as `pin`, without texts to tune on.
+
+        Raises:
+            ValueError: as `pin`.
+        """
+        inputs = self.load_untuned(untuned)
         sets = tuple(
             one.model_copy(update={"digest": texts.digest})
-            for one, texts in zip(trial.evaluation.sets, inputs.evaluation, strict=True)
+            for one, texts in zip(untuned.evaluation.sets, inputs.evaluation, strict=True)
         )
-        backbone = trial.backbone.model_copy(update={"weights_digest": inputs.backbone.weights_digest})
-        self._backbones[backbone] = inputs.backbone  # what is loaded serves the pinned names as well
-        self._tuning[source] = inputs.tuning, inputs.validation
+        backbone = untuned.backbone.model_copy(update={"weights_digest": inputs.backbone.weights_digest})
+        self._backbones[backbone] = inputs.backbone
         self._sets.update(zip(sets, inputs.evaluation, strict=True))
-        evaluation = trial.evaluation.model_copy(update={"sets": sets})
-        return trial.model_copy(update={"backbone": backbone, "source": source, "evaluation": evaluation})
+        return UntunedSpec(backbone=backbone, evaluation=untuned.evaluation.model_copy(update={"sets": sets}))
 
     def load(self, trial: TrialSpec) -> Inputs:
         """Backbone and texts of a trial; digests that are given are checked.
@@ -110,21 +144,30 @@ class Loader:
         Raises:
             ValueError: something cannot be loaded; the message gives the rule, what was got and the fix.
         """
-        if trial.backbone not in self._backbones:
-            self._backbones[trial.backbone] = load_backbone(trial.backbone)
+        backbone = self._load_backbone(trial.backbone)
         if trial.source not in self._tuning:
             tuning, validation = load_tuning(trial.source)
             if validation is None:
                 raise ValueError(f"{trial.source.name}: tuning needs validation samples, got none; set num_validation")
             self._tuning[trial.source] = tuning, validation
         tuning, validation = self._tuning[trial.source]
-        return Inputs(
-            self._backbones[trial.backbone],
-            tuning,
-            validation,
-            tuple(self._load_set(source) for source in trial.evaluation.sets),
-            trial.evaluation.token_budget,
-        )
+        sets = tuple(self._load_set(source) for source in trial.evaluation.sets)
+        return Inputs(backbone, sets, trial.evaluation.token_budget, tuning, validation)
+
+    def load_untuned(self, untuned: UntunedSpec) -> EvaluationInputs:
+        """Backbone and evaluation texts; digests that are given are checked.
+
+        Raises:
+            ValueError: as `load`.
+        """
+        backbone = self._load_backbone(untuned.backbone)
+        sets = tuple(self._load_set(source) for source in untuned.evaluation.sets)
+        return EvaluationInputs(backbone, sets, untuned.evaluation.token_budget)
+
+    def _load_backbone(self, spec: BackboneSpec) -> Backbone:
+        if spec not in self._backbones:
+            self._backbones[spec] = load_backbone(spec)
+        return self._backbones[spec]
 
     def _load_set(self, source: EvaluationSource) -> TripletSet | PairSet:
         if source not in self._sets:
@@ -145,15 +188,14 @@ def _tuning_triplets(backbone: Backbone, texts: TripletSet, bank_PD: np.ndarray)
     )
 
 
-def _prepared(backbone: Backbone, texts: TripletSet | PairSet, bank_PD: np.ndarray) -> Prepared:
-    prefix = backbone.spec.query_prefix
+def _prepared(backbone: Backbone, texts: TripletSet | PairSet, queries: Sequence[str], bank_PD: np.ndarray) -> Prepared:
+    tokens = backbone.tokenize(queries, backbone.spec.query_prefix)
     if isinstance(texts, PairSet):
-        queries = [text for language in texts.languages for text in texts.query_texts[language]]
         return PreparedPairs(
             texts.name,
             texts.languages,
             texts.labels,
-            backbone.tokenize(queries, prefix),
+            tokens,
             bank_PD,
             texts.query_of_pair,
             texts.cluster_of_pair,
@@ -161,7 +203,7 @@ def _prepared(backbone: Backbone, texts: TripletSet | PairSet, bank_PD: np.ndarr
         )
     return PreparedTriplets(
         texts.name,
-        backbone.tokenize(texts.queries, prefix),
+        tokens,
         bank_PD,
         texts.positive_rows,
         texts.positive_offsets,

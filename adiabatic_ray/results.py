@@ -43,7 +43,7 @@ def _table(**columns: tuple[pa.DataType, str, str]) -> pa.Schema:
 
 _TEXT, _INT, _FLOAT, _BOOL, _TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("ms", tz="UTC")
 _COUNTS, _VALUES = pa.list_(pa.int32()), pa.list_(pa.float64())
-_TRIAL = (_TEXT, "id", "readable part and hash of the canonical specification")
+_TRIAL = (_TEXT, "id", "readable part and hash of the canonical specification; of an evaluated tower: tower-hash")
 _SET = (_TEXT, "name", "evaluation set, the `name` of its source")
 _KIND = (_TEXT, "pairs | triplets", "labelled pairs in several languages, or queries with positives and negatives")
 _RELATION = (
@@ -107,6 +107,19 @@ TABLES: dict[str, pa.Schema] = {
         started_at=(_TIME, "UTC", "start of the trial"),
         finished_at=(_TIME, "UTC", "end of the trial"),
         spec_json=(_TEXT, "JSON", "the whole trial specification"),
+        provenance_json=(_TEXT, "JSON", "commit, versions, argv, host"),
+    ),
+    "evaluations": _table(
+        trial_id=_TRIAL,
+        tower=(_TEXT, "name", "the tower as it was given: folder or hub id"),
+        tower_digest=(_TEXT, "SHA-256", "digest of its tensors that differ from the backbone's"),
+        num_changed=(_INT, "tensors", "how many those are"),
+        backbone=(_TEXT, "name", "backbone's hub id, folder or package"),
+        weights_digest=(_TEXT, "SHA-256", "digest of the backbone's tensors"),
+        untuned_id=_UNTUNED_ID,
+        evaluate_s=(_FLOAT, "s", "wall time of scoring the tower"),
+        finished_at=(_TIME, "UTC", "end of the evaluation"),
+        spec_json=(_TEXT, "JSON", "backbone and evaluation of the specification"),
         provenance_json=(_TEXT, "JSON", "commit, versions, argv, host"),
     ),
     "curves": _table(

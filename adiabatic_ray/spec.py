@@ -120,6 +120,18 @@ class EvaluationSpec(Frozen):
         return sets
 
 
+class UntunedSpec(Frozen):
+    """What tuned towers are compared with: an untuned backbone on some evaluation sets."""
+
+    backbone: BackboneSpec
+    evaluation: EvaluationSpec
+
+    @property
+    def untuned_id(self) -> str:
+        """Hash of the canonical form: whatever was tuned, and on what, is compared with the same counts."""
+        return f"untuned-{hashlib.sha256(_canonical(self).encode()).hexdigest()[:16]}"
+
+
 class TrialSpec(Frozen):
     """One configuration: tuned once, evaluated once."""
 
@@ -130,9 +142,7 @@ class TrialSpec(Frozen):
 
     def canonical(self) -> str:
         """JSON of everything that decides the result, defaults and local paths left out, keys sorted."""
-        content = self.model_dump(mode="json", exclude_defaults=True)
-        _drop_paths_of_pinned_sources(content)
-        return json.dumps({"spec_version": SPEC_VERSION, **content}, sort_keys=True, separators=(",", ":"))
+        return _canonical(self)
 
     @property
     def trial_id(self) -> str:
@@ -141,6 +151,11 @@ class TrialSpec(Frozen):
         plan = re.sub(r"[^A-Za-z0-9.]+", "_", tuning.freeze).strip("_") or "nothing"
         digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
         return f"lr{tuning.learning_rate:.6g}-{plan[:40]}-seed{tuning.seed}-{digest}"
+
+    @property
+    def untuned(self) -> UntunedSpec:
+        """What the trial is compared with."""
+        return UntunedSpec(backbone=self.backbone, evaluation=self.evaluation)
 
     @property
     def is_pinned(self) -> bool:
@@ -285,6 +300,12 @@ def _assign(content: dict[str, Any], path: str, value: Any) -> None:
             if isinstance(place[key], tuple):
                 place[key] = list(place[key])
             place = place[key]
+
+
+def _canonical(model: BaseModel) -> str:
+    content = model.model_dump(mode="json", exclude_defaults=True)
+    _drop_paths_of_pinned_sources(content)
+    return json.dumps({"spec_version": SPEC_VERSION, **content}, sort_keys=True, separators=(",", ":"))
 
 
 def _drop_paths_of_pinned_sources(content: Any) -> None:

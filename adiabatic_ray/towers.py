@@ -68,16 +68,21 @@ def load_changed(folder: Path, backbone: Backbone) -> dict[str, np.ndarray]:
     """Changed tensors that `save_tower` wrote.
 
     Raises:
-        ValueError: no such file, or a tower of another backbone.
+        ValueError: no such file, one that is damaged, or a tower of another backbone.
     """
     path = folder / FILE_NAME
     if not path.is_file():
         raise ValueError(f"a tower folder holds {FILE_NAME}, got none in {folder}; give a folder below OUT/towers")
-    with safetensors.safe_open(path, framework="numpy") as stored:
-        digest = (stored.metadata() or {}).get("weights_digest")
-        if digest != backbone.weights_digest:
-            raise ValueError(
-                f"a tower belongs to the backbone with weights {digest}, got {backbone.weights_digest} "
-                f"({backbone.spec.name}); load that backbone"
-            )
-        return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
+    try:
+        with safetensors.safe_open(path, framework="numpy") as stored:
+            metadata = stored.metadata() or {}
+            changed = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} must be a whole safetensors file, got {error}; copy or tune it again") from error
+    digest = metadata.get("weights_digest")
+    if digest != backbone.weights_digest:
+        raise ValueError(
+            f"a tower belongs to the backbone that it was tuned from, {metadata.get('backbone')} with weights "
+            f"{digest}, got {backbone.spec.name} with weights {backbone.weights_digest}; load that backbone"
+        )
+    return changed

@@ -85,13 +85,7 @@ def run_trial(
         tuned = score(changed)
         evaluate_s = time.monotonic() - evaluation_started
         towers.save_tower(context.out / "towers" / trial_id, changed, backbone, trial_id)
-        for table, rows in (
-            ("scores", score_tables.score_rows),
-            ("aggregates", score_tables.aggregate_rows),
-            ("rankings", score_tables.ranking_rows),
-            ("influence", counts.influence_rows),
-        ):
-            results.write_table(context.out, table, trial_id, rows(trial_id, context.untuned, tuned))
+        write_scores(context.out, trial_id, context.untuned, tuned)
     results.write_table(context.out, "curves", trial_id, curve)
     moved = drift.drift_rows(trial_id, backbone.weights, trained, trial.tuning.learning_rate)
     results.write_table(context.out, "drift", trial_id, moved)
@@ -124,6 +118,21 @@ def run_trial(
     }
     results.write_table(context.out, "trials", trial_id, [row])
     return status
+
+
+def write_scores(out: Path, file_id: str, untuned: Sequence[Counts], tuned: Sequence[Counts]) -> None:
+    """Write the tables that a tower's counts give: `scores`, `aggregates`, `rankings`, `influence`.
+
+    Raises:
+        OSError: a table cannot be written.
+    """
+    for table, rows in (
+        ("scores", score_tables.score_rows),
+        ("aggregates", score_tables.aggregate_rows),
+        ("rankings", score_tables.ranking_rows),
+        ("influence", counts.influence_rows),
+    ):
+        results.write_table(out, table, file_id, rows(file_id, untuned, tuned))
 
 
 def _curve_row(trial_id: str, report: EpochReport) -> dict[str, Any]:

@@ -5,7 +5,9 @@
 - `resample.mean_curves(sweep)`: improvement over language pairs against the learning rate, with bootstrap replicates.
 - `boundary.estimate_boundaries(sweep)`, `boundary.sentence(boundary)`: the boundary with its interval, and in words.
 - `plots.plot_curves(sweep, path)`, `plots.plot_heatmap(sweep, which, path)`: pictures.
-- `terminal.tables(sweep)`, `terminal.completeness_line(sweep)`: the same for a terminal.
+- `comparison.compare_trials(out, a, b)`, `comparison.read_comparison(out, tower)`: one tower against another.
+- `comparison_tables.print_comparison(comparison, console)`: the same for a terminal.
+- `terminal.tables(sweep)`, `terminal.completeness_line(sweep)`: the sweep for a terminal.
 - `report.write_report(out)`: all of it into `OUT/report/`.
 
 In a checkout this folder is the package `analysis`; a wheel installs it as `adiabatic_ray.analysis`.

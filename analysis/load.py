@@ -76,7 +76,7 @@ class Sweep:
         Raises:
             ResultsError: the file is missing or of another schema version.
         """
-        return _read(self.out, "influence", [trial_id])
+        return read_whole(self.out, "influence", [trial_id])
 
 
 def load_sweep(out: Path) -> Sweep:
@@ -109,7 +109,7 @@ def load_sweep(out: Path) -> Sweep:
             f"a report needs at least one finished trial, got none of {len(trial_ids)} in {out} "
             f"({len(completeness.failed)} failed); run the sweep again, it continues where it stopped"
         )
-    trials = _read(out, "trials", finished)
+    trials = read_whole(out, "trials", finished)
     specs = _trial_specs(spec, trial_ids, trials)
     return Sweep(
         out=out,
@@ -120,9 +120,9 @@ def load_sweep(out: Path) -> Sweep:
         trial_specs=specs,
         groups=_name_groups(specs),
         trials=trials,
-        curves=_read(out, "curves", finished),
-        scores=_read(out, "scores", list(completeness.done)),
-        untuned={untuned_id: _read(out, "untuned", [untuned_id]) for untuned_id in trials["untuned_id"].unique()},
+        curves=read_whole(out, "curves", finished),
+        scores=read_whole(out, "scores", list(completeness.done)),
+        untuned={untuned_id: read_whole(out, "untuned", [untuned_id]) for untuned_id in trials["untuned_id"].unique()},
     )
 
 
@@ -136,7 +136,12 @@ def _completeness(out: Path, trial_ids: tuple[str, ...]) -> Completeness:
     )
 
 
-def _read(out: Path, table: str, file_ids: list[str]) -> pd.DataFrame:
+def read_whole(out: Path, table: str, file_ids: list[str]) -> pd.DataFrame:
+    """Rows of some finished trials in a table, in the order of the ids.
+
+    Raises:
+        ResultsError: a file that is missing or of another schema version.
+    """
     for file_id in file_ids:
         path = results.table_path(out, table, file_id)
         if not path.is_file():

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from . import build_negatives, run_sweep
+from . import build_negatives, evaluate_tower, run_sweep
 from .errors import user_errors
 from .sweep_files import load_sweep, shipped_sweeps
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     help="Map how far a query tower may be tuned on English before its other languages break.",
 )
 app.command("sweep")(run_sweep.sweep)
+app.command("evaluate")(evaluate_tower.evaluate)
 
 ResultsArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Results folder of a sweep.")]
 
@@ -32,6 +33,19 @@ def report(out: ResultsArgument) -> None:
 
     written = write_report(out)
     print_report(written.sweep, written.boundaries, Console())
+
+
+@app.command()
+@user_errors
+def compare(
+    out: ResultsArgument,
+    first: Annotated[str, typer.Argument(metavar="A", help="Id of a trial or an evaluated tower, or its beginning.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one: what is printed is B against A.")],
+) -> None:
+    """Compare two trials with each other, paired and clustered, from the Parquet alone: no torch, Ray or MLflow."""
+    from .reporting import compare_trials, print_comparison
+
+    print_comparison(compare_trials(out, first, second), Console())
 
 
 @app.command()

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from adiabatic_ray.events import EpochEvent
 from adiabatic_ray.results import TrialStatus
-from adiabatic_ray.tracking import Tracker
+
+if TYPE_CHECKING:
+    from adiabatic_ray.tracking import Tracker  # heavy: MLflow, which an evaluation does without
 
 LOG_EVERY_S = 15.0
 """Least time between two lines about the same thing where the output is no terminal."""
 
 
-class SweepProgress:
-    """Listener that shows a sweep and passes it on to MLflow."""
+class StageProgress:
+    """Listener that shows preparation and scoring."""
 
-    def __init__(self, console: Console, tracker: Tracker) -> None:
-        self._console, self._tracker = console, tracker
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._live = console.is_terminal
         self._last_line_s: dict[str, float] = {}
-        self._num_trials = self._num_before = self._num_done = 0
-        self._started_s = 0.0
         columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
         self._bars = Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=console)
         self._tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> SweepProgress:
+    def __enter__(self) -> Self:
         if self._live:
             self._bars.start()
         return self
@@ -49,6 +50,28 @@ class SweepProgress:
             self._bars.update(self._tasks[what], completed=done)
         elif done == total or self._is_due(what):
             self._say(f"{what}: {done:,} of {total:,}")
+
+    def _say(self, line: str) -> None:
+        """One line, never wrapped; with the time of day where nobody watches."""
+        stamp = "" if self._live else f"{time.strftime('%H:%M:%S')} "
+        self._console.print(f"{stamp}{line}", soft_wrap=True, markup=False, highlight=False)
+
+    def _is_due(self, what: str) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._last_line_s.get(what, -LOG_EVERY_S) < LOG_EVERY_S:
+            return False
+        self._last_line_s[what] = now_s
+        return True
+
+
+class SweepProgress(StageProgress):
+    """Listener that shows a sweep and passes it on to MLflow."""
+
+    def __init__(self, console: Console, tracker: Tracker) -> None:
+        super().__init__(console)
+        self._tracker = tracker
+        self._num_trials = self._num_before = self._num_done = 0
+        self._started_s = 0.0
 
     def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
         """Everything is prepared; what is left, if anything, is about to be scheduled."""
@@ -90,21 +113,9 @@ class SweepProgress:
         if self._live:
             self._bars.update(self._tasks["trials"], completed=done)
 
-    def _say(self, line: str) -> None:
-        """One line, never wrapped; with the time of day where nobody watches."""
-        stamp = "" if self._live else f"{time.strftime('%H:%M:%S')} "
-        self._console.print(f"{stamp}{line}", soft_wrap=True, markup=False, highlight=False)
-
     def _remaining(self) -> str:
         if not self._num_done:
             return "time left not known yet"
         per_trial_s = (time.monotonic() - self._started_s) / self._num_done
         left_s = per_trial_s * (self._num_trials - self._num_before - self._num_done)
         return f"about {left_s / 60:.0f} min left" if left_s > 90 else f"about {left_s:.0f} s left"
-
-    def _is_due(self, what: str) -> bool:
-        now_s = time.monotonic()
-        if now_s - self._last_line_s.get(what, -LOG_EVERY_S) < LOG_EVERY_S:
-            return False
-        self._last_line_s[what] = now_s
-        return True

@@ -6,6 +6,7 @@ from adiabatic_ray.results import TABLES
 
 PURPOSES = {
     "trials": "one row a finished trial, written last: it means that the trial is done",
+    "evaluations": "one row a tower that was scored without a sweep (`adiabatic evaluate`), written last",
     "curves": "one row an epoch",
     "scores": "one row a statistic: set, relation, measure, language pair",
     "aggregates": "one row a group of language pairs: the mean over its pairs, with its own interval",

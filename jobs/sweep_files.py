@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import traceback
 from pathlib import Path
 
-from adiabatic_ray.spec import SweepSpec, parse_override, with_changes
+from adiabatic_ray.spec import SweepSpec, UntunedSpec, parse_override, with_changes
 
 SHIPPED = Path(__file__).resolve().parent.parent / "sweeps"
 """Beside `jobs` in a checkout and in an installed package alike."""
@@ -49,6 +50,35 @@ def load_sweep(name_or_path: str, overrides: list[str]) -> SweepSpec:
     if not isinstance(spec, SweepSpec):
         raise ValueError(f"sweep() must return a SweepSpec, got {type(spec).__name__} from {path}")
     return with_changes(spec, dict(parse_override(override) for override in overrides))
+
+
+def load_untuned(on: str, overrides: list[str]) -> tuple[SweepSpec, UntunedSpec]:
+    """A sweep, and its backbone with its evaluation sets or some of them.
+
+    Args:
+        on: a shipped sweep's name or the path of a Python file; after a colon, names of evaluation sets with commas
+            between them: `demo:held-out,cldr`.
+        overrides: see `load_sweep`.
+
+    Raises:
+        ValueError: as `load_sweep`, and a set that the sweep lacks.
+    """
+    match = re.fullmatch(r"(.*?)(?::([^/]*))?", on)
+    assert match is not None, "everything matches"
+    spec = load_sweep(match[1], overrides)
+    untuned = spec.trial.untuned
+    if match[2] is None:
+        return spec, untuned
+    wanted = match[2].split(",")
+    known = [source.name for source in untuned.evaluation.sets]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise ValueError(
+            f"after the colon stand evaluation sets of {spec.name}, got {', '.join(map(repr, unknown))}; choose from "
+            f"{', '.join(known)}"
+        )
+    chosen = tuple(source for source in untuned.evaluation.sets if source.name in wanted)
+    return spec, untuned.model_copy(update={"evaluation": untuned.evaluation.model_copy(update={"sets": chosen})})
 
 
 def _find(name_or_path: str) -> Path:

@@ -39,8 +39,8 @@ def refused(result: Result, *words: str) -> None:
 
 def test_help_names_every_command() -> None:
     output = run("--help").output
-    assert all(command in output for command in ("sweep", "report", "sync", "sweeps", "data"))
-    for command in ("sweep", "report", "sync", "sweeps", "data"):
+    for command in ("sweep", "evaluate", "compare", "report", "sync", "sweeps", "data"):
+        assert command in output
         assert run(command, "--help").exit_code == 0
 
 

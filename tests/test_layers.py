@@ -18,24 +18,25 @@ LAYERS = (
     "__init__ spec sources results metrics ranking counts significance inference preservation simultaneous "
     "language_groups score_tables drift provenance events",
     # 1: torch: texts, encoders, tuning, scoring; runs and is tested without Ray
-    "backbones packaged_e5 freezing towers data hub_data local_data record_files text_sets docstrings cldr sentences "
+    "backbones packaged_e5 freezing towers sentence_folders tower_sources data hub_data local_data record_files "
+    "text_sets docstrings cldr sentences "
     "arxiv_papers arxiv_negatives encode bank optim tune evaluate prepare trial",
     # 2: a cluster, a tracking server
     "actors negative_tasks callbacks tracking search",
     # 3: composes all of the above into a sweep
-    "orchestrator dryrun",
+    "orchestrator tower_evaluation dryrun",
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 
 ONLY_IN = {
-    "ray": {"actors", "negative_tasks", "callbacks", "orchestrator", "search"},
+    "ray": {"actors", "negative_tasks", "callbacks", "orchestrator", "tower_evaluation", "search"},
     "mlflow": {"tracking"},
 }
 """Third-party package -> files of adiabatic_ray that may import it. `jobs` may import ray too."""
 
 LAYER_0_PACKAGES = {"numpy", "psutil", "pyarrow", "pydantic", "scipy"}
 ANALYSIS_PACKAGES = {"matplotlib", "numpy", "pandas", "pyarrow", "pydantic", "rich", "scipy"}
-ANALYSIS_MODULES = {"spec", "sources", "results", "metrics", "significance"}
+ANALYSIS_MODULES = {"spec", "sources", "results", "metrics", "significance", "counts", "score_tables"}
 SWEEPS_MODULES = {"spec", "sources"}
 FOLDERS = ("adiabatic_ray", "analysis", "jobs", "sweeps")
 

@@ -51,6 +51,17 @@ def test_a_sweep_that_gains_points_keeps_the_ids_of_the_others() -> None:
     assert after[3:] == before
 
 
+def test_what_is_compared_with_is_named_by_backbone_and_sets_alone() -> None:
+    named = TRIAL.untuned.untuned_id
+    for change in ({"tuning.margin": 0.2}, {"source.libraries": ("scipy",)}):
+        assert with_changes(TRIAL, change).untuned.untuned_id == named, "however it was tuned, and on what"
+    changes = ({"evaluation.token_budget": 2048}, {"backbone.pooling": "cls"}, {"evaluation.sets.0.num_names": 7})
+    assert len({named, *(with_changes(TRIAL, change).untuned.untuned_id for change in changes)}) == 4
+    pinned = {"evaluation.sets.0.digest": "0", "evaluation.sets.0.path": "here"}
+    moved = with_changes(TRIAL, pinned | {"evaluation.sets.0.path": "there"})
+    assert with_changes(TRIAL, pinned).untuned.untuned_id == moved.untuned.untuned_id
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -1,0 +1,192 @@
+"""One tower against another on the same sets: a tuned tower against its untuned backbone, or one trial against another.
+
+The second needs no scoring: errors and ranks of a trial's tower are those of its untuned backbone plus its influences,
+cluster by cluster. So the difference of two trials that were compared with the same untuned backbone is tested as the
+change of one: paired, clustered by the same premises and queries, with the same adjusted tests.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from adiabatic_ray import results, score_tables
+from adiabatic_ray.counts import counts_from_rows, tuned_counts
+from adiabatic_ray.results import ResultsError, TrialStatus
+
+from .load import MISSING, read_whole
+
+SHOWN_IDS = 10
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two towers."""
+
+    title: str
+    """Short, for the head of a column."""
+    name: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of the `scores`, `aggregates` and `rankings` tables about two towers."""
+
+    before: Side
+    """In the columns that are called untuned."""
+    after: Side
+    """In the columns that are called tuned."""
+    scores: pd.DataFrame
+    aggregates: pd.DataFrame
+    rankings: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What became of a trial or of a tower that was scored alone."""
+
+    status: str
+    untuned_id: str = ""
+    spec: str = "{}"
+    words: str = ""
+    """What an id does not say: where an evaluated tower came from."""
+
+
+def read_comparison(out: Path, trial_id: str) -> Comparison:
+    """A tower of the `evaluations` table against its untuned backbone, as it lies on disk.
+
+    Raises:
+        ResultsError: a table is missing or of another schema version.
+    """
+    (row,) = read_whole(out, "evaluations", [trial_id]).to_dict("records")
+    tables = (read_whole(out, table, [trial_id]) for table in ("scores", "aggregates", "rankings"))
+    return Comparison(Side("untuned", row["backbone"]), Side("tuned", row["tower"]), *tables)
+
+
+def compare_trials(out: Path, first: str, second: str) -> Comparison:
+    """How the second tower differs from the first, which stands in the place of the untuned one.
+
+    Args:
+        out: results folder.
+        first: id of a trial or of an evaluated tower, or the beginning of one.
+        second: the same; another one.
+
+    Returns:
+        A `Comparison` of A and B: every number is about B against A.
+
+    Raises:
+        ResultsError: no results there, an id that is not known or not unique, the same one twice, a trial without
+            scores, two that were not compared with the same untuned backbone on the same sets, or tables that are
+            missing or of another schema version.
+    """
+    records = _records(out)
+    ids = [_resolve(name, records, out) for name in (first, second)]
+    _check_comparable(ids, [records[trial_id] for trial_id in ids])
+    untuned = counts_from_rows(_rows(out, "untuned", records[ids[0]].untuned_id))
+    before, after = (tuned_counts(untuned, _rows(out, "influence", trial_id)) for trial_id in ids)
+    tables = (
+        pd.DataFrame(rows(ids[1], before, after), columns=results.TABLES[table].names)
+        for table, rows in (
+            ("scores", score_tables.score_rows),
+            ("aggregates", score_tables.aggregate_rows),
+            ("rankings", score_tables.ranking_rows),
+        )
+    )
+    a, b = (Side(title, f"{trial_id}{records[trial_id].words}") for title, trial_id in zip("AB", ids, strict=True))
+    return Comparison(a, b, *tables)
+
+
+def _check_comparable(ids: list[str], records: list[_Record]) -> None:
+    if ids[0] == ids[1]:
+        raise ResultsError(f"a comparison needs two trials, got {ids[0]} twice; give another id")
+    for trial_id, record in zip(ids, records, strict=True):
+        if record.status != TrialStatus.COMPLETE:
+            raise ResultsError(
+                f"a comparison needs the scores of both, got {trial_id}, which is {record.status}; "
+                + _advice(record.status)
+            )
+    one, other = records
+    if one.untuned_id != other.untuned_id:
+        raise ResultsError(
+            "two trials can be compared when both were compared with the same untuned backbone on the same sets, got "
+            f"{'; '.join(_differences(json.loads(one.spec), json.loads(other.spec)))}; score the tower of one on the "
+            "sets of the other with `adiabatic evaluate`"
+        )
+
+
+def _rows(out: Path, table: str, file_id: str) -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", read_whole(out, table, [file_id]).to_dict("records"))
+
+
+def _records(out: Path) -> dict[str, _Record]:
+    """Trials that finished, failed or are missing, and evaluated towers, by id."""
+    if not out.is_dir():
+        raise ResultsError(f"a results folder must exist, got {out}; give the --out folder of `adiabatic sweep`")
+    trial_ids = results.read_sweep(out)["trial_ids"] if (out / "sweep.json").exists() else []
+    records = {trial_id: _Record(MISSING) for trial_id in trial_ids}
+    records |= {trial_id: _Record(TrialStatus.FAILED.value) for trial_id in results.failed_trials(out)}
+    columns = ["trial_id", "untuned_id", "spec_json"]
+    for row in results.read_table(out, "trials", columns=[*columns, "status"]).to_pylist():
+        records[row["trial_id"]] = _Record(row["status"], row["untuned_id"], row["spec_json"])
+    for row in results.read_table(out, "evaluations", columns=[*columns, "tower"]).to_pylist():
+        status, words = TrialStatus.COMPLETE.value, f"  {row['tower']}"
+        records[row["trial_id"]] = _Record(status, row["untuned_id"], row["spec_json"], words)
+    if not records:
+        raise ResultsError(
+            f"a results folder holds trials or evaluated towers, got none in {out}; give the --out folder of "
+            "`adiabatic sweep` or `adiabatic evaluate`"
+        )
+    return records
+
+
+def _resolve(name: str, known: Collection[str], out: Path) -> str:
+    if name in known:
+        return name
+    found = [trial_id for trial_id in known if trial_id.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ResultsError(f"an id must be one trial's, got {name!r}, with which {_some(found)} begin; give more of it")
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    raise ResultsError(
+        f"an id must be that of a trial in {out}, or its beginning, got {name!r}; "
+        + (f"near: {', '.join(near)}" if near else f"there are {_some(list(known))}")
+    )
+
+
+def _some(ids: list[str]) -> str:
+    more = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
+    return ", ".join(ids[:SHOWN_IDS]) + more
+
+
+def _advice(status: str) -> str:
+    if status == TrialStatus.DIVERGED:
+        return "its tower is broken and was not scored: take a lower rate"
+    return "run the sweep again, it continues where it stopped"
+
+
+def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """In what two specifications differ as far as the untuned counts go: A's value, then B's."""
+    parts = [
+        f"backbone {field} {one['backbone'].get(field)!r} and {other['backbone'].get(field)!r}"
+        for field in sorted(one["backbone"].keys() | other["backbone"].keys())
+        if one["backbone"].get(field) != other["backbone"].get(field)
+    ]
+    evaluations = one["evaluation"], other["evaluation"]
+    budgets = [evaluation.get("token_budget") for evaluation in evaluations]
+    if budgets[0] != budgets[1]:
+        parts.append(f"token_budget {budgets[0]} and {budgets[1]}")
+    ours, theirs = ({source["name"]: source for source in evaluation["sets"]} for evaluation in evaluations)
+    for whose, alone in (("A", ours.keys() - theirs.keys()), ("B", theirs.keys() - ours.keys())):
+        if alone:
+            parts.append(f"only {whose} has the sets {', '.join(sorted(alone))}")
+    changed = [name for name in ours if name in theirs and ours[name] != theirs[name]]
+    if changed:
+        parts.append(f"other texts or settings in {', '.join(changed)}")
+    return parts or ["the same names, but not the same id: one is of an earlier release"]
