@@ -97,7 +97,7 @@ class Backbone:
     config: dict[str, Any]  # arguments of the transformers configuration, `model_type` included
     weights: Arrays  # float32, read-only, by name and in the order of named_parameters(); tied tensors once
     tokenizer_json: str
-    weights_digest: str  # `digest_of_weights` of the weights
+    encoder_digest: str  # `digest_of_weights` of the weights
     buffers: Arrays  # the encoder's constant tensors (positions and the like), by name in named_buffers()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -304,10 +304,10 @@ def _checked(
         )
     _protect(weights)
     digest = digest_of_weights(weights)
-    if spec.weights_digest not in (None, digest):
+    if spec.encoder_digest not in (None, digest):
         raise ValueError(
-            f"the weights of {spec.name} must have the digest {spec.weights_digest}, got {digest}; restore the "
-            "checkpoint, or remove weights_digest to ask a new question"
+            f"the weights of {spec.name} must have the digest {spec.encoder_digest}, got {digest}; restore the "
+            "checkpoint, or remove encoder_digest to ask a new question"
         )
     return Backbone(spec, config, {name: weights[name] for name in shapes}, tokenizer.to_str(), digest, buffers)
 

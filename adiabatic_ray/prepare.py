@@ -50,7 +50,7 @@ class EvaluationInputs:
         """Key of the bank of a passage list under this backbone."""
         spec = self.backbone.spec
         return BankKey(
-            weights_digest=self.backbone.weights_digest,
+            encoder_digest=self.backbone.encoder_digest,
             pooling=spec.pooling,
             prefix=spec.passage_prefix,
             max_length=spec.max_length,
@@ -133,7 +133,7 @@ class Loader:
             one.model_copy(update={"digest": texts.digest})
             for one, texts in zip(untuned.evaluation.sets, inputs.evaluation, strict=True)
         )
-        backbone = untuned.backbone.model_copy(update={"weights_digest": inputs.backbone.weights_digest})
+        backbone = untuned.backbone.model_copy(update={"encoder_digest": inputs.backbone.encoder_digest})
         self._backbones[backbone] = inputs.backbone
         self._sets.update(zip(sets, inputs.evaluation, strict=True))
         return UntunedSpec(backbone=backbone, evaluation=untuned.evaluation.model_copy(update={"sets": sets}))

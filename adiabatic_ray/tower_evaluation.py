@@ -129,7 +129,7 @@ def _row(evaluation: TowerEvaluation, evaluate_s: float) -> dict[str, object]:
         "tower_digest": evaluation.tower_digest,
         "num_changed": len(evaluation.tower.changed),
         "backbone": evaluation.untuned.backbone.name,
-        "weights_digest": evaluation.untuned.backbone.weights_digest,
+        "encoder_digest": evaluation.untuned.backbone.encoder_digest,
         "untuned_id": evaluation.untuned.untuned_id,
         "evaluate_s": evaluate_s,
         "finished_at": datetime.now(UTC),

@@ -108,7 +108,7 @@ def _download_modules(name: str, cached: Path) -> None:
 
 def _load_beside(folder: Path, base: BackboneSpec) -> Backbone:
     """A checkpoint under the conventions of the base."""
-    place = {"name": str(folder), "source": "folder", "revision": None, "weights_digest": None}
+    place = {"name": str(folder), "source": "folder", "revision": None, "encoder_digest": None}
     return load_backbone(base.model_copy(update=place))
 
 

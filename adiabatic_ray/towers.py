@@ -57,7 +57,7 @@ def save_tower(folder: Path, changed: Mapping[str, np.ndarray], backbone: Backbo
     Raises:
         OSError: the disk is full or read-only.
     """
-    metadata = {"trial_id": trial_id, "backbone": backbone.spec.name, "weights_digest": backbone.weights_digest}
+    metadata = {"trial_id": trial_id, "backbone": backbone.spec.name, "encoder_digest": backbone.encoder_digest}
     path = folder / FILE_NAME
     with replacing(path) as temporary:
         temporary.write_bytes(save(dict(changed), metadata=metadata))
@@ -79,10 +79,10 @@ def load_changed(folder: Path, backbone: Backbone) -> dict[str, np.ndarray]:
             changed = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} must be a whole safetensors file, got {error}; copy or tune it again") from error
-    digest = metadata.get("weights_digest")
-    if digest != backbone.weights_digest:
+    digest = metadata.get("encoder_digest")
+    if digest != backbone.encoder_digest:
         raise ValueError(
             f"a tower belongs to the backbone that it was tuned from, {metadata.get('backbone')} with weights "
-            f"{digest}, got {backbone.spec.name} with weights {backbone.weights_digest}; load that backbone"
+            f"{digest}, got {backbone.spec.name} with weights {backbone.encoder_digest}; load that backbone"
         )
     return changed

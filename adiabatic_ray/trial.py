@@ -100,7 +100,7 @@ def run_trial(
         "margin": trial.tuning.margin,
         "weight_decay": trial.tuning.weight_decay,
         "backbone": trial.backbone.name,
-        "weights_digest": backbone.weights_digest,
+        "encoder_digest": backbone.encoder_digest,
         "untuned_id": context.untuned_id,
         "num_trainable": sum(backbone.weights[name].size for name in trainable),
         "num_frozen": sum(backbone.weights[name].size for name in frozen),

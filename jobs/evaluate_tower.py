@@ -100,4 +100,4 @@ def with_base(backbone: BackboneSpec, base: str) -> BackboneSpec:
         ValueError: a name that no backbone can have.
     """
     source = "folder" if Path(base).exists() else "hub"
-    return with_changes(backbone, {"name": base, "source": source, "revision": None, "weights_digest": None})
+    return with_changes(backbone, {"name": base, "source": source, "revision": None, "encoder_digest": None})

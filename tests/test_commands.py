@@ -97,7 +97,7 @@ def test_data_shows_what_is_in_the_sets(inputs_folder: Path) -> None:
         (["trial.source.path=${NO_SUCH_VARIABLE}/t.jsonl"], ["NO_SUCH_VARIABLE"]),
         (["trial.backbone.name=/nowhere/encoder"], ["/nowhere/encoder"]),
         (["trial.backbone.max_length=100000"], ["max_length"]),
-        (["trial.backbone.weights_digest=00"], ["digest"]),
+        (["trial.backbone.encoder_digest=00"], ["digest"]),
         (['trial.evaluation.sets.1.languages=["de","xx"]'], ["xx"]),
         (["trial.evaluation.sets.1.positive_label=equal"], ["equal"]),
         (["trial.source.digest=00"], ["digest"]),

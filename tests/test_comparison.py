@@ -122,7 +122,7 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
 def evaluated(out: Path, tower_id: str, **changes: Any) -> str:
     """A row of `evaluations`, with the specification's parts replaced."""
     specification = {
-        "backbone": {"name": "e5", "weights_digest": "0"},
+        "backbone": {"name": "e5", "encoder_digest": "0"},
         "evaluation": {"sets": [{"name": "xnli", "digest": "1"}, {"name": "ours", "digest": "2"}], "token_budget": 512},
     }
     row = {
@@ -131,7 +131,7 @@ def evaluated(out: Path, tower_id: str, **changes: Any) -> str:
         "tower_digest": "0",
         "num_changed": 1,
         "backbone": "e5",
-        "weights_digest": "0",
+        "encoder_digest": "0",
         "untuned_id": f"untuned-of-{tower_id}",
         "evaluate_s": 1.0,
         "finished_at": None,
@@ -146,8 +146,8 @@ def evaluated(out: Path, tower_id: str, **changes: Any) -> str:
     ("changes", "words"),
     [
         (
-            {"backbone": {"name": "l12", "weights_digest": "9"}},
-            "backbone name 'e5' and 'l12'; backbone weights_digest '0' and '9'",
+            {"backbone": {"name": "l12", "encoder_digest": "9"}},
+            "backbone name 'e5' and 'l12'; backbone encoder_digest '0' and '9'",
         ),
         (
             {"evaluation": {"sets": [{"name": "xnli", "digest": "3"}, {"name": "more"}], "token_budget": 64}},

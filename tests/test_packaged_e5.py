@@ -225,7 +225,7 @@ def test_real_file_has_the_size_of_e5_small_and_the_package_is_not_imported(real
 @needs_package
 def test_real_weights_have_the_same_bits_everywhere(real: Backbone) -> None:
     digest = "f0d484c75ac931c1d7de9b165ce733cf68130a0862e805891fd14ee94ad17fd8"
-    assert real.weights_digest == digest
+    assert real.encoder_digest == digest
 
 
 @needs_package

@@ -69,7 +69,7 @@ def test_what_is_compared_with_is_named_by_backbone_and_sets_alone() -> None:
         {"tuning.seed": 7},
         {"source.libraries": ("scipy",)},
         {"evaluation.token_budget": 2048},
-        {"backbone.weights_digest": "0" * 64},
+        {"backbone.encoder_digest": "0" * 64},
         {"evaluation.sets": (Xnli(),)},
     ],
 )

@@ -73,7 +73,7 @@ def test_a_sweeps_tower_is_read_as_it_was_saved(base: Backbone, tmp_path: Path) 
 def test_a_sweeps_tower_of_another_backbone_is_refused(base: Backbone, tmp_path: Path) -> None:
     other = load_backbone(tiny_spec(save_tiny_bert(tmp_path / "other", seed=1)))
     save_tower(tmp_path, {}, other, "lr1-x")
-    with pytest.raises(ValueError, match=f"{other.weights_digest}, got .*{base.weights_digest}; load that backbone"):
+    with pytest.raises(ValueError, match=f"{other.encoder_digest}, got .*{base.encoder_digest}; load that backbone"):
         read_tower(str(tmp_path), base, TEXTS)
 
 
