@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from adiabatic_ray.sources import EvaluationSource, Frozen, TripletSource
 
-SPEC_VERSION = 1
+SPEC_VERSION = 2
 """Part of every trial's identity. Raise it when a default changes its meaning: the canonical form leaves defaults out,
 so that a field added later does not rename the trials that came before it."""
 
@@ -108,7 +108,12 @@ class EvaluationSpec(Frozen):
     """What every trial is scored on, and the batch layout shared by untuned and tuned towers."""
 
     sets: tuple[EvaluationSource, ...] = Field(min_length=1)
-    token_budget: int = Field(4096, ge=64, description="tokens in one encoder batch, padding included")
+    token_budget: int = Field(
+        512,
+        ge=64,
+        description="tokens in one encoder batch, padding included; 512 is the fastest of 256 to 4,096 on a CPU core "
+        "(benchmarks/bench_encoding.py), a GPU wants 16,384 or more",
+    )
 
     @field_validator("sets")
     @classmethod

@@ -28,7 +28,7 @@ from adiabatic_ray.sources import Xnli
 from adiabatic_ray.spec import PACKAGED_E5
 
 TOKEN_BUDGETS = (512, 4096)
-"""The demo's, for a CPU, and the default."""
+"""The default, and one that would suit a GPU."""
 PEER = "SentenceTransformer.encode"
 
 
