@@ -210,7 +210,7 @@ class SweepSpec(Frozen):
             except ValueError as error:
                 problems.append(f"at {change}: {error}")
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if problems[3:] else ""))
         first_with_id: dict[str, int] = {}
         for position, trial in enumerate(trials):
             other = first_with_id.setdefault(trial.trial_id, position)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from adiabatic_ray.events import EpochEvent
 from adiabatic_ray.results import TrialStatus
-from adiabatic_ray.tracking import Tracker
+
+if TYPE_CHECKING:  # it imports mlflow, which only a sweep needs
+    from adiabatic_ray.tracking import Tracker
 
 LOG_EVERY_S = 15.0
 """Least time between two lines about the same thing where the output is no terminal."""

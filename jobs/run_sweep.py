@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,8 @@ def sweep(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; start nothing.")] = False,
     banks: Annotated[
-        Path | None, typer.Option(help="Folder of passage banks, shared by sweeps; default: <results>/../banks.")
+        Path | None,
+        typer.Option(help="Folder of passage banks, shared by sweeps; default: beside --out."),
     ] = None,
     tracking_uri: UriOption = None,
 ) -> None:
@@ -51,6 +53,10 @@ def sweep(
     if dry_run:
         print_dry_run(console, spec)
         return
+    out = out or Path("results") / spec.name
+    banks = banks or out.resolve().parent / "banks"
+    for folder in (out, banks):  # before anything is loaded: minutes later it would be late to hear of it
+        folder.mkdir(parents=True, exist_ok=True)
     prepare_environment()
     from adiabatic_ray.orchestrator import (
         run_sweep,
@@ -61,25 +67,27 @@ def sweep(
 
     from .reporting import print_report, write_report
 
-    out = out or Path("results") / spec.name
-    out.mkdir(parents=True, exist_ok=True)
-    tracker = Tracker(out, tracking_uri, warn=lambda text: console.print(f"[yellow]{text}[/yellow]"))
+    tracker = Tracker(out, tracking_uri, warn=lambda text: console.print(text, style="yellow", markup=False))
     start_ray()
     with SweepProgress(console, tracker) as progress:
-        outcome = run_sweep(spec, out, banks or out.resolve().parent / "banks", progress)
+        outcome = run_sweep(spec, out, banks, progress)
     if outcome.num_finished_before == outcome.num_trials:
         console.print(f"all {outcome.num_trials} trials are finished already; nothing to run")
     failed = [trial_id for trial_id, status in outcome.statuses.items() if status is TrialStatus.FAILED]
     report = write_report(out)
     tracker.finish(out / "report")
     print_report(report.sweep, report.boundaries, console)
-    console.print(f"\nMLflow UI:  mlflow ui --backend-store-uri {tracker.uri}", soft_wrap=True)
-    console.print(
-        f"Parquet:    python -c \"import pandas; print(pandas.read_parquet('{out / 'trials'}'))\"", soft_wrap=True
-    )
+    read = f"import pandas; print(pandas.read_parquet({str(out / 'trials')!r}))"
+    for title, command in (
+        ("\nMLflow UI:", ("mlflow", "ui", "--backend-store-uri", tracker.uri)),
+        ("Parquet:  ", ("python", "-c", read)),
+    ):
+        console.print(f"{title}  {shlex.join(command)}", soft_wrap=True, markup=False, highlight=False)
     if failed:
         console.print(
-            f"[red]{len(failed)} trials FAILED (see {out / 'failures'}); run the same command to try them again[/red]"
+            f"{len(failed)} trials FAILED (see {out / 'failures'}); run the same command to try them again",
+            style="red",
+            markup=False,
         )
         raise typer.Exit(1)
 

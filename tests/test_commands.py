@@ -150,7 +150,7 @@ def test_an_unknown_sweep_lists_the_known_ones() -> None:
     ("text", "words"),
     [
         ("def sweep():\n    return 1 / 0\n", ["ZeroDivisionError", "line 2"]),
-        ("def sweep():\n    return 3\n", ["must return a SweepSpec", "int"]),
+        ("def sweep():\n    return 3\n", ["sweep() -> SweepSpec", "got int"]),
         ("x = 1\n", ["sweep() -> SweepSpec"]),
         ("def sweep(:\n", ["SyntaxError"]),
     ],
