@@ -30,7 +30,7 @@ SHARD_TEXTS = 256
 class BankKey:
     """Everything that decides the bytes of a bank."""
 
-    weights_digest: str
+    encoder_digest: str
     pooling: str
     prefix: str
     max_length: int

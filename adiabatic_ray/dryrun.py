@@ -75,8 +75,8 @@ def dry_run(spec: SweepSpec) -> DryRun:
         names = [f"{trial.source.name} (tuning)", f"{trial.source.name} (validation)"]
         names += [source.name for source in trial.evaluation.sets]
         for name, texts in zip(names, inputs.bank_texts(), strict=True):
-            if (inputs.backbone.weights_digest, name) not in banks:
-                banks[inputs.backbone.weights_digest, name] = _bank_estimate(inputs, name, texts)
+            if (inputs.backbone.encoder_digest, name) not in banks:
+                banks[inputs.backbone.encoder_digest, name] = _bank_estimate(inputs, name, texts)
     first = loader.load(trials[0])
     prefix = first.backbone.spec.query_prefix
     tuning = trials[0].tuning

@@ -8,6 +8,7 @@ finished on disk is never run again, so running the same command again resumes.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -60,11 +61,17 @@ def pin_trials(spec: SweepSpec, loader: Loader) -> list[TrialSpec]:
     """The sweep's trials with digests filled in, checked as far as that is possible without running them.
 
     Raises:
-        ValueError: data or weights that cannot be loaded, a freeze plan that matches nothing or leaves nothing to
-            train, fewer samples than one batch, no validation samples.
+        ValueError: data or weights that cannot be loaded, two trials of the same content, a freeze plan that matches
+            nothing or leaves nothing to train, fewer samples than one batch, no validation samples.
     """
     trials = [loader.pin(trial) for trial in spec.expand()]
-    for trial in trials:
+    first_with_id: dict[str, int] = {}
+    for position, trial in enumerate(trials):
+        if (other := first_with_id.setdefault(trial.trial_id, position)) != position:
+            raise ValueError(
+                f"trials must differ, got the same content at positions {other} and {position} ({trial.trial_id}); "
+                "remove one of the two"
+            )
         inputs = loader.load(trial)
         if not trainable_names(inputs.backbone, trial.tuning.freeze)[0]:
             raise ValueError(f"a trial must train something, got {trial.tuning.freeze!r}, which freezes every tensor")
@@ -97,12 +104,16 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
     trials = {trial.trial_id: trial for trial in pin_trials(spec, loader)}
     _record_sweep(spec, out, list(trials))
     done = results.finished_trials(out)
+    if others := len(done.keys() - trials.keys()):
+        listener.stage(
+            f"{others} finished trials in {out} are not of this sweep as it is now; its report leaves them out"
+        )
     pending = {trial_id: trial for trial_id, trial in trials.items() if trial_id not in done}
     num_before = len(trials) - len(pending)
     if not pending:
         listener.sweep_started(len(trials), num_before)
         return SweepOutcome(len(trials), num_before, {})
-    _check_resources(spec.cluster)
+    _check_resources(spec.cluster, listener)
     group_of = {trial_id: _group_key(trial) for trial_id, trial in pending.items()}
     shared = {}
     for trial_id, key in group_of.items():
@@ -112,7 +123,8 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
     pool = EvaluationPool.place(spec.cluster)
     try:
         listener.stage("scoring the untuned backbone")
-        groups = {key: _group(key, parts, pool, out) for key, parts in shared.items()}
+        a_trial_of = {key: pending[trial_id] for trial_id, key in group_of.items()}
+        groups = {key: _group(_untuned_id(a_trial_of[key], spec.cluster), shared[key], pool, out) for key in shared}
         listener.sweep_started(len(trials), num_before)
         statuses = _schedule(spec, out, pending, group_of, groups, pool, listener)
     finally:
@@ -138,10 +150,9 @@ def _share(inputs: Inputs, banks: Path, cluster: ClusterSpec, listener: Listener
     return backbone_ref, ray.put((kit.tuning, kit.validation)), sets
 
 
-def _group(key: str, shared: tuple[Any, Any, SharedSets], pool: EvaluationPool, out: Path) -> _Group:
+def _group(untuned_id: str, shared: tuple[Any, Any, SharedSets], pool: EvaluationPool, out: Path) -> _Group:
     """Complete a group with the counts of its untuned backbone: from disk when they are there, else scored now."""
     backbone_ref, tuning_ref, sets = shared
-    untuned_id = f"untuned-{key}"
     if not results.table_path(out, "untuned", untuned_id).is_file():
         results.write_table(out, "untuned", untuned_id, counts.untuned_rows(untuned_id, pool.score({}, sets)))
     stored = results.read_table(out, "untuned", [untuned_id]).to_pylist()
@@ -247,9 +258,24 @@ def _name_of(trial: Any) -> str:
 
 
 def _group_key(trial: TrialSpec) -> str:
-    """Hash of what the trials of a group share; names the untuned backbone's counts too."""
+    """Hash of what the trials of a group share."""
     shared = trial.model_copy(update={"tuning": type(trial.tuning)()})
     return hashlib.sha256(shared.canonical().encode()).hexdigest()[:16]
+
+
+def _untuned_id(trial: TrialSpec, cluster: ClusterSpec) -> str:
+    """Names the untuned backbone's counts: backbone, evaluation sets, and what moves the last bits of an embedding.
+
+    A tower that is scored on another device, with other threads or by another torch is compared with an untuned tower
+    scored alike, so that rate 0 changes nothing.
+    """
+    scored = trial.model_dump(mode="json", include={"backbone", "evaluation"}, exclude_defaults=True)
+    alike = [
+        device_for(cluster.evaluator_gpus),
+        cluster.evaluator_threads,
+        *(provenance.version(name) for name in ("torch", "transformers")),
+    ]
+    return "untuned-" + hashlib.sha256(json.dumps([scored, alike], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _record_sweep(spec: SweepSpec, out: Path, trial_ids: Sequence[str]) -> None:
@@ -266,15 +292,20 @@ def _record_sweep(spec: SweepSpec, out: Path, trial_ids: Sequence[str]) -> None:
     results.write_sweep(out, spec.model_dump(mode="json"), trial_ids, provenance.collect())
 
 
-def _check_resources(cluster: ClusterSpec) -> None:
-    """Refuse a pool that would leave no room for a trial: it would wait for ever."""
+def _check_resources(cluster: ClusterSpec, listener: Listener) -> None:
+    """Refuse a pool that would leave no room for a trial: on this machine alone it would wait for ever.
+
+    A cluster that was connected to may grow: an autoscaler starts nodes only once something waits for them.
+    """
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for name, per_evaluator, per_trial in (
         ("CPU", cluster.evaluator_cpus, cluster.trial_cpus),
         ("GPU", cluster.evaluator_gpus, cluster.trial_gpus),
     ):
         needed, available = cluster.evaluators * per_evaluator + per_trial, total.get(name, 0)
-        if needed > available:
+        if needed > available and os.environ.get("RAY_ADDRESS"):
+            listener.stage(f"the cluster has {available:g} of {needed:g} {name}s: waiting for nodes to join")
+        elif needed > available:
             raise ValueError(
                 f"the evaluation pool and one trial must fit the cluster, got {cluster.evaluators} x {per_evaluator:g} "
                 f"+ {per_trial:g} {name}s for {available:g}; lower cluster.evaluators, "

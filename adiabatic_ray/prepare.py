@@ -44,7 +44,7 @@ class Inputs:
         """Key of the bank of a passage list under this backbone."""
         spec = self.backbone.spec
         return BankKey(
-            weights_digest=self.backbone.weights_digest,
+            encoder_digest=self.backbone.encoder_digest,
             pooling=spec.pooling,
             prefix=spec.passage_prefix,
             max_length=spec.max_length,
@@ -97,7 +97,7 @@ class Loader:
             one.model_copy(update={"digest": texts.digest})
             for one, texts in zip(trial.evaluation.sets, inputs.evaluation, strict=True)
         )
-        backbone = trial.backbone.model_copy(update={"weights_digest": inputs.backbone.weights_digest})
+        backbone = trial.backbone.model_copy(update={"encoder_digest": inputs.backbone.encoder_digest})
         self._backbones[backbone] = inputs.backbone  # what is loaded serves the pinned names as well
         self._tuning[source] = inputs.tuning, inputs.validation
         self._sets.update(zip(sets, inputs.evaluation, strict=True))

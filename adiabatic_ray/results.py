@@ -54,7 +54,11 @@ _RELATION = (
 _MEASURE = (_TEXT, "cosine | distance", "how closeness is measured: cosine similarity or Euclidean distance")
 _QUERY_LANGUAGE = (_TEXT, "ISO 639-1", "language of the query side; triplets: empty")
 _PASSAGE_LANGUAGE = (_TEXT, "ISO 639-1", "language of the passage side; triplets: empty")
-_UNTUNED_ID = (_TEXT, "id", "which untuned backbone and evaluation sets the trial is compared with")
+_UNTUNED_ID = (
+    _TEXT,
+    "id",
+    "what the trial is compared with: untuned backbone, sets, device, threads, versions",
+)
 
 _INFLUENCE: dict[str, tuple[pa.DataType, str, str]] = {
     "set": _SET,
@@ -93,7 +97,7 @@ TABLES: dict[str, pa.Schema] = {
         margin=(_FLOAT, "embedding units", "margin of the triplet loss"),
         weight_decay=(_FLOAT, "1", "decoupled weight decay"),
         backbone=(_TEXT, "name", "backbone's hub id, folder or package"),
-        weights_digest=(_TEXT, "SHA-256", "digest of the backbone's tensors"),
+        encoder_digest=(_TEXT, "SHA-256", "digest of the backbone's tensors, configuration and tokenizer"),
         untuned_id=_UNTUNED_ID,
         num_trainable=(_INT, "weights", "weights that the trial may change"),
         num_frozen=(_INT, "weights", "weights that the freeze plan holds"),

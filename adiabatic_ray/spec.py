@@ -40,7 +40,9 @@ class BackboneSpec(Frozen):
     accept_half_precision: bool = Field(
         False, description="load a checkpoint stored in 16 bits; steps of 5e-8 start from rounded weights then"
     )
-    weights_digest: str | None = Field(None, description="SHA-256 over the tensors; checked when given, else filled in")
+    encoder_digest: str | None = Field(
+        None, description="SHA-256 over tensors, configuration and tokenizer; checked when given, else filled in"
+    )
 
     @property
     def short_name(self) -> str:
@@ -151,11 +153,15 @@ class TrialSpec(Frozen):
     def is_pinned(self) -> bool:
         """Whether weights and texts are named by digest, so that the id speaks of content."""
         sources = (self.source, *self.evaluation.sets)
-        return self.backbone.weights_digest is not None and all(source.digest is not None for source in sources)
+        return self.backbone.encoder_digest is not None and all(source.digest is not None for source in sources)
 
 
 class ClusterSpec(Frozen):
-    """What Ray is asked for. Decides where things run, never what comes out: no part of a trial's identity."""
+    """What Ray is asked for: where things run, no part of a trial's identity.
+
+    Threads and devices can move the last bits of an embedding. Towers are compared with an untuned tower that was
+    scored alike (`orchestrator`), so what they move in one they move in both.
+    """
 
     trial_cpus: float = Field(1, gt=0, description="CPUs a trial holds, and its torch threads")
     trial_gpus: float = Field(0, ge=0, description="GPUs a trial holds; a fraction shares one")
@@ -298,7 +304,7 @@ def _drop_paths_of_pinned_sources(content: Any) -> None:
         if content.get("digest"):
             content.pop("path", None)
             content.pop("negatives", None)
-        if content.get("weights_digest") and content.get("source") == "folder":
+        if content.get("encoder_digest") and content.get("source") == "folder":
             content.pop("name", None)
         for value in content.values():
             _drop_paths_of_pinned_sources(value)

@@ -57,7 +57,7 @@ def save_tower(folder: Path, changed: Mapping[str, np.ndarray], backbone: Backbo
     Raises:
         OSError: the disk is full or read-only.
     """
-    metadata = {"trial_id": trial_id, "backbone": backbone.spec.name, "weights_digest": backbone.weights_digest}
+    metadata = {"trial_id": trial_id, "backbone": backbone.spec.name, "encoder_digest": backbone.encoder_digest}
     path = folder / FILE_NAME
     with replacing(path) as temporary:
         temporary.write_bytes(save(dict(changed), metadata=metadata))
@@ -74,10 +74,10 @@ def load_changed(folder: Path, backbone: Backbone) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise ValueError(f"a tower folder holds {FILE_NAME}, got none in {folder}; give a folder below OUT/towers")
     with safetensors.safe_open(path, framework="numpy") as stored:
-        digest = (stored.metadata() or {}).get("weights_digest")
-        if digest != backbone.weights_digest:
+        digest = (stored.metadata() or {}).get("encoder_digest")
+        if digest != backbone.encoder_digest:
             raise ValueError(
-                f"a tower belongs to the backbone with weights {digest}, got {backbone.weights_digest} "
+                f"a tower belongs to the backbone with digest {digest}, got {backbone.encoder_digest} "
                 f"({backbone.spec.name}); load that backbone"
             )
         return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping

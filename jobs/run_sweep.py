@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,7 @@ def sweep(
         run_sweep,
         start_ray,
     )  # heavy: only once the specification is known to be right
-    from adiabatic_ray.results import TrialStatus
+    from adiabatic_ray.results import TrialStatus, failed_trials, finished_trials
     from adiabatic_ray.tracking import Tracker
 
     from .reporting import print_report, write_report
@@ -73,16 +74,24 @@ def sweep(
         outcome = run_sweep(spec, out, banks, progress)
     if outcome.num_finished_before == outcome.num_trials:
         console.print(f"all {outcome.num_trials} trials are finished already; nothing to run")
-    failed = [trial_id for trial_id, status in outcome.statuses.items() if status is TrialStatus.FAILED]
+    failed = failed_trials(out) if TrialStatus.FAILED in outcome.statuses.values() else {}
+    for trial_id, failure in failed.items():
+        cause = failure["error"].strip().splitlines()[-1]
+        console.print(f"{trial_id} FAILED: {cause}", style="red", markup=False, soft_wrap=True)
+    if failed and not finished_trials(out):
+        raise typer.Exit(1)
     report = write_report(out)
     tracker.finish(out / "report")
     print_report(report.sweep, report.boundaries, console)
     read = f"import pandas; print(pandas.read_parquet({str(out / 'trials')!r}))"
-    for title, command in (
-        ("\nMLflow UI:", ("mlflow", "ui", "--backend-store-uri", tracker.uri)),
-        ("Parquet:  ", ("python", "-c", read)),
+    is_server = tracker.uri.startswith("http")
+    interface = (sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri)
+    for title, text in (
+        ("\nReport:   ", shlex.quote(str(report.folder))),
+        ("MLflow UI:", tracker.uri if is_server else shlex.join(interface)),
+        ("Parquet:  ", shlex.join((sys.executable, "-c", read))),
     ):
-        console.print(f"{title}  {shlex.join(command)}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"{title}  {text}", soft_wrap=True, markup=False, highlight=False)
     if failed:
         console.print(
             f"{len(failed)} trials FAILED (see {out / 'failures'}); run the same command to try them again",

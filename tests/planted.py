@@ -66,7 +66,7 @@ def write_planted(out: Path, plan: Plan) -> SweepSpec:
     spec = sweep_spec(plan)
     trials = spec.expand()
     if plan.pinned:
-        digest = {"weights_digest": "0" * 64}
+        digest = {"encoder_digest": "0" * 64}
         pinned = [t.model_copy(update={"backbone": t.backbone.model_copy(update=digest)}) for t in trials]
     else:
         pinned = trials
@@ -200,7 +200,7 @@ def _trial_row(sweep: str, trial: TrialSpec, status: str) -> dict[str, Any]:
         "status": "DIVERGED" if is_diverged else "COMPLETE",
         **tuning.model_dump(include={"learning_rate", "freeze", "seed", "batch_size", "margin", "weight_decay"}),
         "backbone": trial.backbone.name,
-        "weights_digest": "0" * 64,
+        "encoder_digest": "0" * 64,
         "untuned_id": UNTUNED_ID,
         "num_trainable": 100,
         "num_frozen": 10,

@@ -147,7 +147,7 @@ def test_pickling_keeps_the_arrays_read_only_and_out_of_band(bert: Backbone, out
     restored: Backbone = pickle.loads(content, buffers=buffers)
     num_bytes = sum(value.nbytes for value in bert.weights.values())
     assert (len(content) > num_bytes) is not out_of_band
-    assert digest_of_weights(restored.weights) == bert.weights_digest
+    assert digest_of_weights(restored.weights) == digest_of_weights(bert.weights)
     for name, value in restored.weights.items():
         assert not value.flags.writeable
         assert np.shares_memory(value, bert.weights[name]) is out_of_band
@@ -166,9 +166,9 @@ def test_digest_by_hand_and_independent_of_the_order() -> None:
 
 def test_seed_decides_the_tiny_weights_and_another_digest_is_refused(bert: Backbone, tmp_path: Path) -> None:
     same, other = save_tiny_bert(tmp_path / "same"), save_tiny_bert(tmp_path / "other", seed=1)
-    pinned = tiny_spec(same).model_copy(update={"weights_digest": bert.weights_digest})
-    assert load_backbone(pinned).weights_digest == bert.weights_digest
-    with pytest.raises(ValueError, match=f"must have the digest {bert.weights_digest}, got "):
+    pinned = tiny_spec(same).model_copy(update={"encoder_digest": bert.encoder_digest})
+    assert load_backbone(pinned).encoder_digest == bert.encoder_digest
+    with pytest.raises(ValueError, match=f"must have the digest {bert.encoder_digest}, got "):
         load_backbone(pinned.model_copy(update={"name": str(other)}))
 
 
@@ -255,9 +255,28 @@ def test_code_of_a_checkpoint_is_never_run(tmp_path: Path) -> None:
 def test_a_checkpoint_that_is_overwritten_later_does_not_show_through(tmp_path: Path) -> None:
     path = save_tiny_bert(tmp_path) / "model.safetensors"
     backbone = load_backbone(tiny_spec(tmp_path))
+    digest = digest_of_weights(backbone.weights)
     with path.open("r+b") as file:
         file.write(b"\1" * path.stat().st_size)
-    assert digest_of_weights(backbone.weights) == backbone.weights_digest
+    assert digest_of_weights(backbone.weights) == digest
+
+
+@pytest.mark.parametrize(
+    ("file", "found", "other"),
+    [
+        ("tokenizer.json", '"normalizer": null', '"normalizer": {"type": "Lowercase"}'),
+        ("config.json", "1e-12", "1e-05"),
+    ],
+)
+def test_another_tokenizer_or_configuration_is_another_encoder(tmp_path, file, found, other):
+    path = save_tiny_bert(tmp_path) / file
+    before = load_backbone(tiny_spec(tmp_path))
+    text = path.read_text(encoding="utf-8")
+    assert found in text
+    path.write_text(text.replace(found, other), encoding="utf-8")
+    after = load_backbone(tiny_spec(tmp_path))
+    assert digest_of_weights(after.weights) == digest_of_weights(before.weights)
+    assert after.encoder_digest != before.encoder_digest
 
 
 def test_missing_tensor_is_refused_instead_of_drawn_at_random(tmp_path: Path) -> None:
@@ -363,11 +382,11 @@ def hub_spec(revision: str | None = COMMIT) -> BackboneSpec:
 
 def test_hub_id_is_loaded_from_the_cache_without_a_network(hub_cache: Path, bert: Backbone) -> None:
     save_tiny_bert(hub_cache)
-    assert load_backbone(hub_spec()).weights_digest == bert.weights_digest
+    assert load_backbone(hub_spec()).encoder_digest == bert.encoder_digest
     refs = hub_cache.parent.parent / "refs"
     refs.mkdir()
     (refs / "main").write_text(COMMIT)
-    assert load_backbone(hub_spec(revision=None)).weights_digest == bert.weights_digest
+    assert load_backbone(hub_spec(revision=None)).encoder_digest == bert.encoder_digest
 
 
 def test_hub_id_in_several_files(hub_cache: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_damaged_bank_is_set_aside_and_can_be_built_again(tmp_path: Path, dama
 
 
 def test_a_bank_of_another_backbone_is_refused(tmp_path: Path) -> None:
-    key, other = _key(), _key(weights_digest="other")
+    key, other = _key(), _key(encoder_digest="other")
     assert key.digest != other.digest
     _build(tmp_path, other)
     (tmp_path / other.digest).rename(tmp_path / key.digest)

@@ -58,7 +58,7 @@ def test_a_sweep_that_gains_points_keeps_the_ids_of_the_others() -> None:
         {"tuning.seed": 7},
         {"source.libraries": ("scipy",)},
         {"evaluation.token_budget": 2048},
-        {"backbone.weights_digest": "0" * 64},
+        {"backbone.encoder_digest": "0" * 64},
         {"evaluation.sets": (Xnli(),)},
     ],
 )

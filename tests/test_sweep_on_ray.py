@@ -311,5 +311,5 @@ def test_the_specification_is_kept_with_the_results(ray_cluster: None, inputs_fo
     assert SweepSpec.model_validate(results.read_sweep(tmp_path / "out")["spec"]) == spec
     (row,) = results.read_table(tmp_path / "out", "trials").to_pylist()
     stored = json.loads(row["spec_json"])
-    assert stored["backbone"]["weights_digest"] and stored["source"]["digest"]
+    assert stored["backbone"]["encoder_digest"] and stored["source"]["digest"]
     assert json.loads(row["provenance_json"])["versions"]["torch"]
