@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -83,7 +84,7 @@ def sweep(
     report = write_report(out)
     tracker.finish(out / "report")
     print_report(report.sweep, report.boundaries, console)
-    read = f"import pandas; print(pandas.read_parquet({str(out / 'trials')!r}))"
+    read = f"import pandas; print(pandas.read_parquet({json.dumps(str(out / 'trials'))}))"
     is_server = tracker.uri.startswith("http")
     interface = (sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri)
     for title, text in (
