@@ -77,7 +77,7 @@ _CHANGE: dict[str, tuple[pa.DataType, str, str]] = {
     "improvement_high": (_FLOAT, "frac", "its upper end"),
     "clustered_z": (_FLOAT, "sd", "change / its standard error over clusters, positive: the number rose"),
     "clustered_p": (_FLOAT, "prob", "its two-sided p, unadjusted"),
-    "reason": (_TEXT, "words", "why a test or an interval has no number; else empty"),
+    "reason": (_TEXT, "words", "why a test or an interval has no number, or is not to be trusted; else empty"),
 }
 _RANKS: dict[str, tuple[pa.DataType, str, str]] = {
     "reciprocal_rank": (_VALUES, "1", "triplets, per query: 1 / rank of the best positive; pairs: empty"),
@@ -130,6 +130,7 @@ TABLES: dict[str, pa.Schema] = {
         **_INFLUENCE,
         num_comparisons=(_INT, "comparisons", "positive-negative comparisons"),
         num_clusters=(_INT, "clusters", "premises, names or queries that share texts: the units of the clustered test"),
+        num_changed=(_INT, "clusters", "clusters whose errors changed at all; below 6 the tests are too sure"),
         errors_untuned=(_INT, "comparisons", "positive not strictly closer than negative, untuned tower (ties count)"),
         errors_tuned=(_INT, "comparisons", "the same for the tuned tower"),
         pnd_untuned=(_FLOAT, "frac", "errors_untuned / num_comparisons"),

@@ -162,7 +162,8 @@ def test_adjusted_p_intervals_and_reasons_by_hand() -> None:
     assert first["bh_p"] == first["by_p"] == first["maxt_p"] == first["clustered_p"]
     assert (first["band_low"], first["band_high"]) == (first["change_low"], first["change_high"])
     assert first["improvement_low"] < 1 / 3 < first["improvement_high"] < 1
-    assert np.isnan(first["mcnemar_p"]) and first["reason"] == ""
+    assert np.isnan(first["mcnemar_p"])
+    assert first["num_changed"] == 2 and first["reason"] == "fewer than 6 clusters changed"
     assert second["reason"] == "nothing changed" and second["change_low"] == second["change_high"] == 0
 
 
