@@ -25,8 +25,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 	@echo "Installed. Later runs reuse $(VENV)."
 
-demo: $(STAMP) ## Sweep the learning rate of a real encoder on this machine
-	@$(BIN)/python -m jobs.run_sweep demo --out results/demo
+OUT ?= results/demo
+demo: $(STAMP) ## Sweep the learning rate of a real encoder on this machine (OUT=results/demo)
+	@$(BIN)/python -m jobs.run_sweep demo --out $(OUT)
 
 # Tests on real corpora run when ADIABATIC_DATA names their folder, or when it lies beside the checkout.
 REAL_DATA = if [ -z "$$ADIABATIC_DATA" ] && [ -d ../shared/data ]; then \

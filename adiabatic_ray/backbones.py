@@ -97,7 +97,7 @@ class Backbone:
     config: dict[str, Any]  # arguments of the transformers configuration, `model_type` included
     weights: Arrays  # float32, read-only, by name and in the order of named_parameters(); tied tensors once
     tokenizer_json: str
-    encoder_digest: str  # `digest_of_weights` of the weights
+    encoder_digest: str  # `digest_of_encoder`: of everything that decides an embedding, texts and lengths aside
     buffers: Arrays  # the encoder's constant tensors (positions and the like), by name in named_buffers()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -181,6 +181,20 @@ def digest_of_weights(weights: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {list(value.shape)} {value.dtype.str}\n".encode())
         digest.update(np.ascontiguousarray(value).data)
     return digest.hexdigest()
+
+
+def digest_of_encoder(weights: Arrays, buffers: Arrays, config: Mapping[str, Any], tokenizer_json: str) -> str:
+    """SHA-256, in hex, over weights, buffers, configuration and tokenizer.
+
+    Two checkpoints with the same weights and another normaliser, or another LayerNorm epsilon, are two encoders.
+    """
+    parts = (
+        digest_of_weights(weights),
+        digest_of_weights(buffers),
+        json.dumps(config, sort_keys=True, default=str),
+        tokenizer_json,
+    )
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _from_package(spec: BackboneSpec) -> Backbone:
@@ -303,10 +317,10 @@ def _checked(
             f"{spec.name}; put the encoder's own {TOKENIZER_FILE} there"
         )
     _protect(weights)
-    digest = digest_of_weights(weights)
+    digest = digest_of_encoder(weights, buffers, config, tokenizer.to_str())
     if spec.encoder_digest not in (None, digest):
         raise ValueError(
-            f"the weights of {spec.name} must have the digest {spec.encoder_digest}, got {digest}; restore the "
+            f"the encoder {spec.name} must have the digest {spec.encoder_digest}, got {digest}; restore the "
             "checkpoint, or remove encoder_digest to ask a new question"
         )
     return Backbone(spec, config, {name: weights[name] for name in shapes}, tokenizer.to_str(), digest, buffers)

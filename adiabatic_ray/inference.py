@@ -49,9 +49,12 @@ class Reason(StrEnum):
     """The change is 0 and so is every cluster's part in it. Interval [0, 0], z = 0, p = 1."""
     NO_SPREAD = "no spread between clusters"
     """Every cluster changed alike: the standard error is 0, the rest NaN."""
-    NO_UNTUNED_ERROR = "no untuned error"
+    FEW_CHANGED = "fewer than 6 clusters changed"
+    """The normal approximation is too sure: of 5 clusters that all turned worse it makes p = .025, an exact sign test
+    .0625. The numbers stand; they are not to be called significant."""
+    NO_UNTUNED_ERROR = "untuned value is 0"
     """PND was 0: a relative change of it is not defined. All NaN."""
-    NO_TUNED_ERROR = "no tuned error"
+    NO_TUNED_ERROR = "tuned value is 0"
     """PND became 0: the improvement is 100%, but the logarithm that its interval rests on is not defined."""
 
 

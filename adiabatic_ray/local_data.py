@@ -271,8 +271,25 @@ def pair_file_pairs(source: PairFile) -> tuple[tuple[str, ...], list[Pair]]:
                 f"one has {cluster!r}; add it everywhere or remove it"
             )
         pairs.append(Pair(queries, passages, label, queries if cluster is None else cluster))
+    _check_labels(source, {pair.label for pair in pairs})
     others = sorted({pair.label for pair in pairs} - {source.positive_label})
     return (source.positive_label, *others), pairs
+
+
+def _check_labels(source: PairFile, labels: set[str]) -> None:
+    """A misspelt label would become a class of its own, and turn matches into mismatches."""
+    spelt: dict[str, str] = {}
+    for label in sorted(labels | {source.positive_label}):
+        other = spelt.setdefault(label.strip().casefold(), label)
+        if other != label:
+            raise ValueError(
+                f"{source.name}: labels must be spelt alike, got {other!r} and {label!r}; correct the file"
+            )
+    if source.negative_labels is not None and (unknown := labels - {source.positive_label, *source.negative_labels}):
+        raise ValueError(
+            f"{source.name}: labels must be {source.positive_label!r} or one of {source.negative_labels}, got "
+            f"{sorted(unknown)}; correct the file, or add them to negative_labels"
+        )
 
 
 def _texts(record: Record, key: str, languages: Sequence[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ finished on disk is never run again, so running the same command again resumes.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from adiabatic_ray.counts import Counts
 from adiabatic_ray.events import Listener, StageListener
 from adiabatic_ray.prepare import EvaluationInputs, Inputs, Loader, prepare
 from adiabatic_ray.results import ResultsError, TrialStatus
-from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec
+from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, UntunedSpec
 from adiabatic_ray.trial import TrialContext, run_trial, trainable_names
 from adiabatic_ray.tune import EpochReport
 
@@ -61,11 +62,17 @@ def pin_trials(spec: SweepSpec, loader: Loader) -> list[TrialSpec]:
     """The sweep's trials with digests filled in, checked as far as that is possible without running them.
 
     Raises:
-        ValueError: data or weights that cannot be loaded, a freeze plan that matches nothing or leaves nothing to
-            train, fewer samples than one batch, no validation samples.
+        ValueError: data or weights that cannot be loaded, two trials of the same content, a freeze plan that matches
+            nothing or leaves nothing to train, fewer samples than one batch, no validation samples.
     """
     trials = [loader.pin(trial) for trial in spec.expand()]
-    for trial in trials:
+    first_with_id: dict[str, int] = {}
+    for position, trial in enumerate(trials):
+        if (other := first_with_id.setdefault(trial.trial_id, position)) != position:
+            raise ValueError(
+                f"trials must differ, got the same content at positions {other} and {position} ({trial.trial_id}); "
+                "remove one of the two"
+            )
         inputs = loader.load(trial)
         if not trainable_names(inputs.backbone, trial.tuning.freeze)[0]:
             raise ValueError(f"a trial must train something, got {trial.tuning.freeze!r}, which freezes every tensor")
@@ -98,18 +105,22 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
     trials = {trial.trial_id: trial for trial in pin_trials(spec, loader)}
     _record_sweep(spec, out, list(trials))
     done = results.finished_trials(out)
+    if others := len(done.keys() - trials.keys()):
+        listener.stage(
+            f"{others} finished trials in {out} are not of this sweep as it is now; its report leaves them out"
+        )
     pending = {trial_id: trial for trial_id, trial in trials.items() if trial_id not in done}
     num_before = len(trials) - len(pending)
     if not pending:
         listener.sweep_started(len(trials), num_before)
         return SweepOutcome(len(trials), num_before, {})
-    check_resources(spec.cluster)
+    check_resources(spec.cluster, listener)
     group_of = {trial_id: _group_key(trial) for trial_id, trial in pending.items()}
     shared = {}
     for trial_id, key in group_of.items():
         if key not in shared:
             parts = _share(loader.load(pending[trial_id]), banks, spec.cluster, listener)
-            shared[key] = pending[trial_id].untuned.untuned_id, *parts
+            shared[key] = untuned_id_of(pending[trial_id].untuned, spec.cluster), *parts
     listener.stage("placing the evaluation pool")
     pool = EvaluationPool.place(spec.cluster)
     try:
@@ -273,6 +284,20 @@ def _group_key(trial: TrialSpec) -> str:
     return hashlib.sha256(shared.canonical().encode()).hexdigest()[:16]
 
 
+def untuned_id_of(untuned: UntunedSpec, cluster: ClusterSpec) -> str:
+    """Names an untuned backbone's counts: its content, and what else moves the last bits of an embedding.
+
+    A tower that is scored on another device, with other threads or by another torch is compared with an untuned tower
+    scored alike, so that rate 0 changes nothing.
+    """
+    alike = [
+        device_for(cluster.evaluator_gpus),
+        cluster.evaluator_threads,
+        *(provenance.version(name) for name in ("torch", "transformers")),
+    ]
+    return f"{untuned.untuned_id}-{hashlib.sha256(json.dumps(alike).encode()).hexdigest()[:6]}"
+
+
 def _record_sweep(spec: SweepSpec, out: Path, trial_ids: Sequence[str]) -> None:
     """Write sweep.json, or refuse a folder that belongs to another sweep."""
     if (out / "sweep.json").exists():
@@ -287,11 +312,13 @@ def _record_sweep(spec: SweepSpec, out: Path, trial_ids: Sequence[str]) -> None:
     results.write_sweep(out, spec.model_dump(mode="json"), trial_ids, provenance.collect())
 
 
-def check_resources(cluster: ClusterSpec) -> None:
-    """Refuse a pool that would leave no room for a trial, or a task of the bank: it would wait for ever.
+def check_resources(cluster: ClusterSpec, listener: StageListener) -> None:
+    """Refuse a pool that would leave no room for a trial or a bank task: on this machine it would wait for ever.
+
+    A cluster that was connected to may grow: an autoscaler starts nodes only once something waits for them.
 
     Raises:
-        ValueError: the evaluation pool and one trial ask for more CPUs or GPUs than the cluster has.
+        ValueError: the evaluation pool and one trial ask for more CPUs or GPUs than this machine has.
     """
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for name, per_evaluator, per_trial in (
@@ -299,7 +326,9 @@ def check_resources(cluster: ClusterSpec) -> None:
         ("GPU", cluster.evaluator_gpus, cluster.trial_gpus),
     ):
         needed, available = cluster.evaluators * per_evaluator + per_trial, total.get(name, 0)
-        if needed > available:
+        if needed > available and os.environ.get("RAY_ADDRESS"):
+            listener.stage(f"the cluster has {available:g} of {needed:g} {name}s: waiting for nodes to join")
+        elif needed > available:
             raise ValueError(
                 f"the evaluation pool and one trial must fit the cluster, got {cluster.evaluators} x {per_evaluator:g} "
                 f"+ {per_trial:g} {name}s for {available:g}; lower cluster.evaluators, "

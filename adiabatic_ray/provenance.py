@@ -30,7 +30,7 @@ def collect() -> dict[str, Any]:
     """Commit (with `+changes` when the tree differs from it; None outside a checkout), versions, argv, host."""
     return {
         "commit": _commit(),
-        "versions": {name: _version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()},
         "argv": list(sys.argv),
         "host": platform.node(),
         "machine": platform.machine(),
@@ -41,10 +41,11 @@ def collect() -> dict[str, Any]:
 def _commit() -> str | None:
     place = Path(__file__).parent
     try:
+        _git(place, "ls-files", "--error-unmatch", Path(__file__).name)  # an environment inside a stranger's checkout
         commit = _git(place, "rev-parse", "HEAD")
         return commit + ("+changes" if _git(place, "status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None  # installed from a wheel, or git is not there: the version says what ran
+    except (OSError, subprocess.SubprocessError):
+        return None  # installed from a wheel, or git is not there or too slow: the version says what ran
 
 
 def _git(place: Path, *arguments: str) -> str:
@@ -53,7 +54,8 @@ def _git(place: Path, *arguments: str) -> str:
     ).stdout.strip()
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """Version of an installed package; None where it is not."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

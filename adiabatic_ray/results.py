@@ -54,7 +54,11 @@ _RELATION = (
 _MEASURE = (_TEXT, "cosine | distance", "how closeness is measured: cosine similarity or Euclidean distance")
 _QUERY_LANGUAGE = (_TEXT, "ISO 639-1", "language of the query side; triplets: empty")
 _PASSAGE_LANGUAGE = (_TEXT, "ISO 639-1", "language of the passage side; triplets: empty")
-_UNTUNED_ID = (_TEXT, "id", "which untuned backbone and evaluation sets the trial is compared with")
+_UNTUNED_ID = (
+    _TEXT,
+    "id",
+    "what the trial is compared with: untuned backbone, sets, device, threads, versions",
+)
 
 _INFLUENCE: dict[str, tuple[pa.DataType, str, str]] = {
     "set": _SET,
@@ -73,7 +77,7 @@ _CHANGE: dict[str, tuple[pa.DataType, str, str]] = {
     "improvement_high": (_FLOAT, "frac", "its upper end"),
     "clustered_z": (_FLOAT, "sd", "change / its standard error over clusters, positive: the number rose"),
     "clustered_p": (_FLOAT, "prob", "its two-sided p, unadjusted"),
-    "reason": (_TEXT, "words", "why a test or an interval has no number; else empty"),
+    "reason": (_TEXT, "words", "why a test or an interval has no number, or is not to be trusted; else empty"),
 }
 _RANKS: dict[str, tuple[pa.DataType, str, str]] = {
     "reciprocal_rank": (_VALUES, "1", "triplets, per query: 1 / rank of the best positive; pairs: empty"),
@@ -93,7 +97,7 @@ TABLES: dict[str, pa.Schema] = {
         margin=(_FLOAT, "embedding units", "margin of the triplet loss"),
         weight_decay=(_FLOAT, "1", "decoupled weight decay"),
         backbone=(_TEXT, "name", "backbone's hub id, folder or package"),
-        encoder_digest=(_TEXT, "SHA-256", "digest of the backbone's tensors"),
+        encoder_digest=(_TEXT, "SHA-256", "digest of the backbone's tensors, configuration and tokenizer"),
         untuned_id=_UNTUNED_ID,
         num_trainable=(_INT, "weights", "weights that the trial may change"),
         num_frozen=(_INT, "weights", "weights that the freeze plan holds"),
@@ -139,6 +143,7 @@ TABLES: dict[str, pa.Schema] = {
         **_INFLUENCE,
         num_comparisons=(_INT, "comparisons", "positive-negative comparisons"),
         num_clusters=(_INT, "clusters", "premises, names or queries that share texts: the units of the clustered test"),
+        num_changed=(_INT, "clusters", "clusters whose errors changed at all; below 6 the tests are too sure"),
         errors_untuned=(_INT, "comparisons", "positive not strictly closer than negative, untuned tower (ties count)"),
         errors_tuned=(_INT, "comparisons", "the same for the tuned tower"),
         pnd_untuned=(_FLOAT, "frac", "errors_untuned / num_comparisons"),

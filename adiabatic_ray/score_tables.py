@@ -25,6 +25,9 @@ MARGIN = 0.01
 BAND_SEED = 0
 """Of the multiplier bootstrap, anew for each family: the same counts give the same rows."""
 QUERY_PND = "query_pnd"
+LEAST_CHANGED = 6
+"""Fewest changed clusters that the normal approximation is trusted with: the first number for which an exact sign test
+can reach p <= .05 (2 / 2**6 = .031; with 5 it is .0625 at best)."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class _Family:
     delta_K: np.ndarray
     influence_untuned_KC: np.ndarray
     influence_KC: np.ndarray
+    num_changed_K: np.ndarray
+    """Clusters with another number of errors, on either side, than before."""
 
     @property
     def of_pnd(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -63,6 +68,7 @@ def score_rows(trial_id: str, untuned: Sequence[Counts], tuned: Sequence[Counts]
                     **family.rows[row],
                     "num_comparisons": int(comparisons_K[place]),
                     "num_clusters": before.by_positive_KC.shape[1],
+                    "num_changed": int(family.num_changed_K[row]),
                     "errors_untuned": int(errors_before_K[place]),
                     "errors_tuned": int(errors_after_K[place]),
                     "pnd_untuned": float(family.pnd_K[row]),
@@ -150,6 +156,10 @@ def _families(before: Counts, after: Counts) -> Iterator[_Family]:
     names = key_columns(before)
     change_by_positive_KC = after.by_positive_KC.astype(np.int64) - before.by_positive_KC
     change_by_negative_KC = after.by_negative_KC.astype(np.int64) - before.by_negative_KC
+    is_changed_KC = change_by_positive_KC != 0
+    if before.kind == "pairs":
+        is_changed_KC |= change_by_negative_KC != 0
+    num_changed_K = is_changed_KC.sum(axis=1)
     pnd_K = metrics.pnd(before.errors_K, before.comparisons_K)
     delta_K = metrics.pnd(after.errors_K, before.comparisons_K) - pnd_K
     for family in dict.fromkeys(key[:2] for key in before.keys):
@@ -162,6 +172,7 @@ def _families(before: Counts, after: Counts) -> Iterator[_Family]:
             delta_K[places_K],
             _influence_KC(before, places_K, before.by_positive_KC, before.by_negative_KC),
             _influence_KC(before, places_K, change_by_positive_KC, change_by_negative_KC),
+            num_changed_K[places_K],
         )
 
 
@@ -185,6 +196,8 @@ def _tests(family: _Family) -> dict[str, np.ndarray]:
         together = simultaneous_test(family.delta_K, family.influence_KC, np.random.default_rng(BAND_SEED))
         adjusted_p_K, band_low_K, band_high_K = together.p, together.low, together.high
     reason_K = np.where(change.reason == "", improvement.reason, change.reason)
+    is_thin_K = (family.num_changed_K > 0) & (family.num_changed_K < LEAST_CHANGED)
+    reason_K = np.where((reason_K == "") & is_thin_K, inference.Reason.FEW_CHANGED, reason_K)
     return {
         "change_low": change.low,
         "change_high": change.high,

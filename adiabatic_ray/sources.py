@@ -194,6 +194,9 @@ class PairFile(Source):
     kind: Literal["pair_file"] = "pair_file"
     languages: tuple[str, ...] = Field(min_length=1)
     positive_label: str
+    negative_labels: tuple[str, ...] | None = Field(
+        None, description="the other labels; any else is an error. None: whatever the file has"
+    )
 
 
 TripletSource = Annotated[

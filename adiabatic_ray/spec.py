@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from adiabatic_ray.sources import EvaluationSource, Frozen, TripletSource
 
-SPEC_VERSION = 1
+SPEC_VERSION = 2
 """Part of every trial's identity. Raise it when a default changes its meaning: the canonical form leaves defaults out,
 so that a field added later does not rename the trials that came before it."""
 
@@ -40,7 +40,9 @@ class BackboneSpec(Frozen):
     accept_half_precision: bool = Field(
         False, description="load a checkpoint stored in 16 bits; steps of 5e-8 start from rounded weights then"
     )
-    encoder_digest: str | None = Field(None, description="SHA-256 over the tensors; checked when given, else filled in")
+    encoder_digest: str | None = Field(
+        None, description="SHA-256 over tensors, configuration and tokenizer; checked when given, else filled in"
+    )
 
     @property
     def short_name(self) -> str:
@@ -108,7 +110,12 @@ class EvaluationSpec(Frozen):
     """What every trial is scored on, and the batch layout shared by untuned and tuned towers."""
 
     sets: tuple[EvaluationSource, ...] = Field(min_length=1)
-    token_budget: int = Field(4096, ge=64, description="tokens in one encoder batch, padding included")
+    token_budget: int = Field(
+        512,
+        ge=64,
+        description="tokens in one encoder batch, padding included; 512 is the fastest of 256 to 4,096 on a CPU core "
+        "(benchmarks/bench_encoding.py), a GPU wants 16,384 or more",
+    )
 
     @field_validator("sets")
     @classmethod
@@ -165,7 +172,11 @@ class TrialSpec(Frozen):
 
 
 class ClusterSpec(Frozen):
-    """What Ray is asked for. Decides where things run, never what comes out: no part of a trial's identity."""
+    """What Ray is asked for: where things run, no part of a trial's identity.
+
+    Threads and devices can move the last bits of an embedding. Towers are compared with an untuned tower that was
+    scored alike (`orchestrator`), so what they move in one they move in both.
+    """
 
     trial_cpus: float = Field(1, gt=0, description="CPUs a trial holds, and its torch threads")
     trial_gpus: float = Field(0, ge=0, description="GPUs a trial holds; a fraction shares one")
@@ -220,7 +231,7 @@ class SweepSpec(Frozen):
             except ValueError as error:
                 problems.append(f"at {change}: {error}")
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if problems[3:] else ""))
         first_with_id: dict[str, int] = {}
         for position, trial in enumerate(trials):
             other = first_with_id.setdefault(trial.trial_id, position)

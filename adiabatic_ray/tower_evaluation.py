@@ -24,7 +24,7 @@ from adiabatic_ray.actors import EvaluationPool, SharedSets
 from adiabatic_ray.backbones import digest_of_weights
 from adiabatic_ray.counts import Counts
 from adiabatic_ray.events import StageListener
-from adiabatic_ray.orchestrator import check_resources, open_banks, untuned_counts
+from adiabatic_ray.orchestrator import check_resources, open_banks, untuned_counts, untuned_id_of
 from adiabatic_ray.prepare import EvaluationInputs, Loader, prepare_sets
 from adiabatic_ray.spec import ClusterSpec, UntunedSpec
 from adiabatic_ray.tower_sources import GivenTower, read_tower
@@ -92,8 +92,8 @@ def run_evaluation(
         ValueError: a pool that does not fit the cluster, embeddings that are not finite.
         OSError: the results folder cannot be written; what was written is whole.
     """
-    check_resources(cluster)
-    inputs, untuned_id = evaluation.inputs, evaluation.untuned.untuned_id
+    check_resources(cluster, listener)
+    inputs, untuned_id = evaluation.inputs, untuned_id_of(evaluation.untuned, cluster)
     backbone_ref = ray.put(inputs.backbone)
     prepared = prepare_sets(inputs, open_banks(inputs, backbone_ref, banks, cluster, listener))
     sets = SharedSets.put(backbone_ref, prepared, inputs.token_budget)
@@ -119,10 +119,10 @@ def run_evaluation(
     finally:
         pool.close()
     write_scores(out, evaluation.tower_id, untuned, tuned)
-    results.write_table(out, "evaluations", evaluation.tower_id, [_row(evaluation, evaluate_s)])
+    results.write_table(out, "evaluations", evaluation.tower_id, [_row(evaluation, untuned_id, evaluate_s)])
 
 
-def _row(evaluation: TowerEvaluation, evaluate_s: float) -> dict[str, object]:
+def _row(evaluation: TowerEvaluation, untuned_id: str, evaluate_s: float) -> dict[str, object]:
     return {
         "trial_id": evaluation.tower_id,
         "tower": evaluation.tower.name,
@@ -130,7 +130,7 @@ def _row(evaluation: TowerEvaluation, evaluate_s: float) -> dict[str, object]:
         "num_changed": len(evaluation.tower.changed),
         "backbone": evaluation.untuned.backbone.name,
         "encoder_digest": evaluation.untuned.backbone.encoder_digest,
-        "untuned_id": evaluation.untuned.untuned_id,
+        "untuned_id": untuned_id,
         "evaluate_s": evaluate_s,
         "finished_at": datetime.now(UTC),
         "spec_json": evaluation.untuned.model_dump_json(),

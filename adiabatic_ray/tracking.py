@@ -1,7 +1,8 @@
 """MLflow as a view of a sweep: one parent run, one child per trial. The only file that imports mlflow.
 
 One process (the driver) writes. What it writes comes from the Parquet tables, and every metric carries the time stamp
-that stands there, so writing twice changes nothing: `sync` can be run at any time, and catches up after an outage. If
+that stands there, so writing twice changes nothing: `sync` can be run at any time, and catches up after an outage. A
+trial that was interrupted leaves the points of its first attempt beside those of its second: same step, same value. If
 MLflow cannot be reached the sweep goes on and says so once.
 """
 
@@ -96,7 +97,7 @@ class Tracker:
         except Exception as error:
             self._usable = False
             self._warn(
-                f"MLflow at {self.uri} cannot be used ({type(error).__name__}: {str(error).splitlines()[0]:.200}); the "
+                f"MLflow at {self.uri} cannot be used ({type(error).__name__}: {_first_line(error):.200}); the "
                 f"sweep goes on, its results are in Parquet. When MLflow is back: adiabatic sync {self._out}"
             )
 
@@ -206,8 +207,7 @@ def sync(out: Path, uri: str | None) -> int:
         tracker.finish(report if report.is_dir() else None)
     except mlflow.exceptions.MlflowException as error:
         raise ValueError(
-            f"MLflow must answer at {tracker.uri}, got {str(error).splitlines()[0]:.300}; start it, or give "
-            "--tracking-uri"
+            f"MLflow must answer at {tracker.uri}, got {_first_line(error):.300}; start it, or give --tracking-uri"
         ) from error
     return len(finished) + len(failed)
 
@@ -245,6 +245,10 @@ def _curve_metrics(out: Path, trial_id: str) -> list[Metric]:
         for name in _CURVES
         if math.isfinite(row[name])
     ]
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "no message")
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -77,7 +77,8 @@ def run_trial(
     tune_s = time.monotonic() - started
     trained = towers.trained_tensors(tower)
     last = reports[-1]
-    status = TrialStatus.DIVERGED if last.stopped_by == "diverged" else TrialStatus.COMPLETE
+    is_broken = last.stopped_by == "diverged" or not all(np.isfinite(value).all() for value in trained.values())
+    status = TrialStatus.DIVERGED if is_broken else TrialStatus.COMPLETE
     evaluate_s = 0.0
     if status is TrialStatus.COMPLETE:
         changed = towers.changed_tensors(backbone, trained)
@@ -107,7 +108,7 @@ def run_trial(
         "num_epochs": last.epoch,
         "num_steps": last.num_steps,
         "kept_epoch": _kept_epoch(reports, trial),
-        "stopped_by": last.stopped_by,
+        "stopped_by": "diverged" if is_broken else last.stopped_by,
         "tune_s": tune_s,
         "evaluate_s": evaluate_s,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -47,6 +47,8 @@ from .resample import NUM_RESAMPLES, Floats, MeanCurve, mean_curves
 LEVEL = -0.01
 """Smallest improvement that still counts as preserved: 1% more errors, relative."""
 CONFIDENCE = 0.95
+WIDE_GAP = 10
+"""Ratio of neighbouring rates from which the sentence says that it read between them."""
 NOTHING_TO_ESTIMATE = (
     "a boundary needs a finished trial with a rate above 0, and a pair set in which the untuned backbone makes errors"
 )
@@ -85,6 +87,8 @@ class Boundary:
     """Fewest finished seeds at any rate. 1: the interval says nothing of seeds there."""
     max_seeds: int
     num_diverged: int
+    num_trials: int
+    """Trials with scores, or diverged, at rates above 0."""
     num_kept_untuned: int
     """Trials in which no epoch improved, so that the untuned state was evaluated: they can show no harm."""
     num_absent: int
@@ -159,6 +163,7 @@ def boundary_of(curve: MeanCurve, *, level: float = LEVEL) -> Boundary:
         num_seeds=int(curve.seeds_R.min()),
         max_seeds=int(curve.seeds_R.max()),
         num_diverged=curve.num_diverged,
+        num_trials=curve.num_trials,
         num_kept_untuned=curve.num_kept_untuned,
         num_absent=curve.num_absent,
         num_language_pairs=curve.num_language_pairs,
@@ -199,6 +204,11 @@ def sentence(boundary: Boundary) -> str:
     interval = f"{b.confidence:.0%} interval {_interval(b)}"
     criterion = f"the improvement of the mean PND over {b.num_language_pairs} language pairs"
     level = f"{100 * b.level:+g}%"
+    if b.num_kept_untuned == b.num_trials:
+        return (
+            f"No boundary for multilingual quality ({where}): in all {_trials(b.num_trials)} no epoch improved, so the "
+            "untuned state was kept and no rate could show harm; lower the rates, or set tuning.keep to 'final'."
+        )
     if b.censored == "above":
         main = (
             f"Multilingual quality ({where}) holds at every rate tried, so the boundary lies above "
@@ -212,7 +222,7 @@ def sentence(boundary: Boundary) -> str:
     else:
         main = (
             f"Multilingual quality ({where}) holds up to a learning rate of {format_rate(b.estimate)} ({interval}): "
-            f"{criterion} falls below {level} there"
+            f"{criterion} falls below {level} there{_bracket(b)}"
         )
     return "; ".join([main, _coverage(b), *_reservations(b)]) + "."
 
@@ -257,6 +267,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 2
     return 0
+
+
+def _bracket(b: Boundary) -> str:
+    """The rates that were tried on either side, where they lie so far apart that the curve between them is a guess."""
+    if b.last_holding_rate is None or b.first_failing_rate is None:
+        return ""
+    if b.last_holding_rate == 0 or b.first_failing_rate / b.last_holding_rate <= WIDE_GAP:
+        return ""
+    gap = f"{format_rate(b.last_holding_rate)} and {format_rate(b.first_failing_rate)}"
+    return f", read off a straight line between {gap}, the nearest rates that were tried"
 
 
 def _interval(b: Boundary) -> str:

@@ -121,7 +121,8 @@ def plot_heatmap(sweep: Sweep, which: str | float, path: Path, *, criterion: Cri
     axes.tick_params(length=0)
     axes.set_xlabel("passage language")
     axes.set_ylabel("query language (tuned tower)")
-    axes.set_title(f"Improvement of PND in %, {criterion}\n{title}", loc="left", fontsize=11)
+    undefined = "" if np.isfinite(percent_LL).all() else "; -: no untuned error"
+    axes.set_title(f"Improvement of PND in %, {criterion}\n{title}{undefined}", loc="left", fontsize=11)
     bar = figure.colorbar(image, ax=axes, extend="both" if is_clipped else "neither", shrink=0.8)
     bar.set_label("improvement, % (blue is better)")
     _save(figure, path)
@@ -177,7 +178,10 @@ def _draw_improvement(
     low_R, high_R = (np.where(is_finite_R & np.isfinite(end_R), 100 * end_R, np.nan) for end_R in curve.band())
     axes.fill_between(curve.rates_R, low_R, high_R, color=MEAN, alpha=0.2, linewidth=0)
     label = "mean over language pairs, 95% band"
-    axes.plot(curve.rates_R, mean_R, color=MEAN, marker="*", markersize=9, linewidth=2, label=label)
+    # Straight in log rate between its points, as the boundary reads it: on a symlog axis that is no straight line.
+    fine = np.geomspace(curve.rates_R[0], curve.rates_R[-1], 400)
+    axes.plot(fine, np.interp(np.log(fine), np.log(curve.rates_R), mean_R), color=MEAN, linewidth=2)
+    axes.plot(curve.rates_R, mean_R, color=MEAN, marker="*", markersize=9, linestyle="none", label=label)
     shown.append(mean_R[is_finite_R])
     axes.axhline(0, color="black", linewidth=0.6)
     axes.axhline(100 * level, color=BAD, linewidth=1, linestyle=":", label=f"level of the criterion, {100 * level:g}%")

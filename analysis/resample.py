@@ -62,6 +62,8 @@ class MeanCurve:
     seeds_R: NDArray[np.int64]
     """Finished seeds at each rate, diverged ones included."""
     num_diverged: int
+    num_trials: int
+    """Trials with scores, or diverged, at rates above 0."""
     num_kept_untuned: int
     """Trials that evaluated the untuned state because no epoch improved: they can show no harm."""
     num_absent: int
@@ -236,6 +238,7 @@ def _curve(
         replicates_BR=replicates_BR,
         seeds_R=seeds_R,
         num_diverged=int(np.isneginf(improvement_T).sum()),
+        num_trials=int((rates_T > 0).sum()),
         num_kept_untuned=int(part.loc[chosen, KEPT_UNTUNED].sum()),
         num_absent=int(part["status"].isin(["FAILED", "MISSING"]).sum()),
         num_language_pairs=trials[0].num_language_pairs,

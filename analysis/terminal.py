@@ -16,8 +16,9 @@ from .load import Sweep
 
 LEGEND = (
     "Improvements of PND in %, positive is better; the mean change is that of the mean PND over language pairs. +/- "
-    "counts language pairs improved and degraded: by the paired test clustered by premise (false discovery rate 5%), "
-    "and by the paper's z-test, which takes all comparisons for independent. Means over seeds."
+    "counts language pairs improved and degraded: by the paired test clustered by shared text (false discovery rate "
+    "5%), and by the paper's z-test, which takes all comparisons for independent. Means over seeds; -: no "
+    "untuned error."
 )
 
 

@@ -4,7 +4,8 @@ Run: `python benchmarks/bench_pair_counting.py`. Work: 15 languages, 225 languag
 negatives of 2 relations, by 2 measures, from random float32 embeddings; scoring and counting are timed apart. The
 direct way forms the 1,670 x 1,670 comparison matrix and sums its rows and columns. It is timed on a few language pairs
 and scaled to 225, as every pair takes the same time. The two ways take turns; medians over the rounds are printed.
-Two more lines time the paper's MS MARCO triplets and the clustered test of all 900 statistics.
+Two more lines time the paper's MS MARCO triplets, from embeddings to errors and rank measures, and everything that
+is said about the 900 statistics: tests, intervals, bands of 9,999 resamples, means over groups of language pairs.
 """
 
 from __future__ import annotations
@@ -24,19 +25,23 @@ from numpy.typing import NDArray
 # A script's own folder is on the path, its checkout is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from adiabatic_ray.counts import MEASURES, Counts, no_ranks
+from adiabatic_ray.evaluate import SHARD_QUERIES
 from adiabatic_ray.metrics import count_errors, errors_per_query, pair_scores
-from adiabatic_ray.significance import clustered_test, pair_influence_KC
+from adiabatic_ray.ranking import rank_measures
+from adiabatic_ray.score_tables import aggregate_rows, score_rows
+from adiabatic_ray.sources import XNLI_LANGUAGES
 
 NUM_LANGUAGES, NUM_PAIRS_PER_LABEL = 15, 1670
 NUM_QUERIES, NUM_TRIPLETS = 7_000, 357_642
 
 Embeddings = NDArray[np.float32]
-Counts = tuple[NDArray[np.int64], NDArray[np.int64]]
-Counter = Callable[[NDArray[np.float64], NDArray[np.float64]], Counts]
+Errors = tuple[NDArray[np.int64], NDArray[np.int64]]
+Counter = Callable[[NDArray[np.float64], NDArray[np.float64]], Errors]
 LanguagePairs = list[tuple[int, int]]
 
 
-def direct_count(positives_M: NDArray[np.float64], negatives_N: NDArray[np.float64]) -> Counts:
+def direct_count(positives_M: NDArray[np.float64], negatives_N: NDArray[np.float64]) -> Errors:
     """The same counts from the whole comparison matrix."""
     errors_MN = positives_M[:, np.newaxis] <= negatives_N[np.newaxis, :]
     return np.count_nonzero(errors_MN, axis=1), np.count_nonzero(errors_MN, axis=0)
@@ -44,7 +49,7 @@ def direct_count(positives_M: NDArray[np.float64], negatives_N: NDArray[np.float
 
 def evaluate(
     queries: Embeddings, passages: Embeddings, pairs: LanguagePairs, counter: Counter
-) -> tuple[list[Counts], float, float]:
+) -> tuple[list[Errors], float, float]:
     """Score and count language pairs.
 
     Args:
@@ -80,7 +85,7 @@ def line(text: str) -> None:
     sys.stdout.flush()
 
 
-def bench_pairs(rng: np.random.Generator, dimensions: int, rounds: int, direct_pairs: int) -> list[Counts]:
+def bench_pairs(rng: np.random.Generator, dimensions: int, rounds: int, direct_pairs: int) -> list[Errors]:
     """The XNLI-sized comparison; returns the counts for the test of significance."""
     shape = (NUM_LANGUAGES, NUM_PAIRS_PER_LABEL, dimensions)
     queries = rng.standard_normal(shape, dtype=np.float32)
@@ -120,30 +125,51 @@ def bench_pairs(rng: np.random.Generator, dimensions: int, rounds: int, direct_p
     return counts
 
 
-def bench_triplets(rng: np.random.Generator, rounds: int) -> None:
+def bench_triplets(rng: np.random.Generator, dimensions: int, rounds: int) -> None:
     """The paper's MS MARCO evaluation: 7,000 queries with one positive each and 357,642 negatives in all."""
     extra = rng.multinomial(NUM_TRIPLETS - NUM_QUERIES, np.full(NUM_QUERIES, 1 / NUM_QUERIES))
-    negative_offsets = np.concatenate([[0], np.cumsum(extra + 1)])
-    positives, negatives = rng.standard_normal(NUM_QUERIES), rng.standard_normal(NUM_TRIPLETS)
+    negative_offsets_Q1 = np.concatenate([[0], np.cumsum(extra + 1)])
+    queries_QD = rng.standard_normal((NUM_QUERIES, dimensions), dtype=np.float32)
+    bank_PD = rng.standard_normal((NUM_TRIPLETS, dimensions), dtype=np.float32)
     times = []
     for _ in range(rounds):
         start = perf_counter()
-        errors_per_query(positives, np.arange(NUM_QUERIES + 1), negatives, negative_offsets)
+        for first in range(0, NUM_QUERIES, SHARD_QUERIES):
+            shard = slice(first, min(first + SHARD_QUERIES, NUM_QUERIES))
+            offsets = negative_offsets_Q1[first : shard.stop + 1]
+            positives = pair_scores(queries_QD[shard], bank_PD[shard])
+            repeated_ND = np.repeat(queries_QD[shard], np.diff(offsets), axis=0)
+            negatives = pair_scores(repeated_ND, bank_PD[offsets[0] : offsets[-1]])
+            for positive_scores, negative_scores in zip(positives, negatives, strict=True):
+                layout = positive_scores, np.arange(len(positive_scores) + 1), negative_scores, offsets - offsets[0]
+                errors_per_query(*layout)
+                rank_measures(*layout)
         times.append(perf_counter() - start)
-    line(f"triplets: {NUM_QUERIES:,} queries, {NUM_TRIPLETS:,}   {median(times):8.3f} s")
+    line(f"triplets: {NUM_QUERIES:,} queries, {NUM_TRIPLETS:,}, both measures {median(times):8.2f} s")
 
 
-def bench_test(counts: list[Counts], rounds: int) -> None:
-    """Influences and clustered test of every statistic, over premises."""
-    by_positive, by_negative = (np.array([count[side] for count in counts]) for side in (0, 1))
-    ones = np.ones(NUM_PAIRS_PER_LABEL, dtype=np.int64)
-    delta = by_positive.sum(axis=1) / NUM_PAIRS_PER_LABEL**2
+def bench_inference(rng: np.random.Generator, errors: list[Errors], rounds: int) -> None:
+    """Rows of `scores` and `aggregates`: every test, interval, band and mean over groups."""
+    languages = list(product(XNLI_LANGUAGES, XNLI_LANGUAGES))
+    keys = tuple(
+        (f"entailment-{label}", measure, *pair)
+        for pair in languages
+        for measure in MEASURES
+        for label in ("neutral", "contradiction")
+    )
+    by_positive, by_negative = (np.array([count[side] for count in errors], dtype=np.int32) for side in (0, 1))
+    moved = np.diff(rng.integers(0, 3, (len(keys), NUM_PAIRS_PER_LABEL + 1)), axis=1).astype(np.int32)
+    moved[:, -1] -= moved.sum(axis=1, dtype=np.int32)
+    ones = np.ones_like(by_positive)
+    untuned = Counts("xnli", "pairs", keys, by_positive, by_negative, ones, ones, no_ranks(len(keys)))
+    tuned = Counts("xnli", "pairs", keys, by_positive + moved, by_negative + moved, ones, ones, no_ranks(len(keys)))
     times = []
     for _ in range(rounds):
         start = perf_counter()
-        clustered_test(delta, pair_influence_KC(by_positive, by_negative, ones, ones))
+        score_rows("trial", [untuned], [tuned])
+        aggregate_rows("trial", [untuned], [tuned])
         times.append(perf_counter() - start)
-    line(f"clustered test of {len(counts)} statistics       {median(times):8.3f} s")
+    line(f"tests, bands and groups of {len(keys)} statistics {median(times):8.2f} s")
 
 
 def main() -> None:
@@ -164,8 +190,8 @@ def main() -> None:
         parser.error("dimensions, rounds and direct pairs must be at least 1, and direct pairs at most 225")
     rng = np.random.default_rng(options.seed)
     counts = bench_pairs(rng, options.dimensions, options.rounds, options.direct_pairs)
-    bench_triplets(rng, options.rounds)
-    bench_test(counts, options.rounds)
+    bench_triplets(rng, options.dimensions, options.rounds)
+    bench_inference(rng, counts, options.rounds)
 
 
 if __name__ == "__main__":

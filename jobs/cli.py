@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import build_negatives, evaluate_tower, run_sweep
+from .environment import prepare_environment
 from .errors import user_errors
 from .sweep_files import load_sweep, shipped_sweeps
 
@@ -52,6 +53,7 @@ def compare(
 @user_errors
 def sync(out: ResultsArgument, tracking_uri: run_sweep.UriOption = None) -> None:
     """Write everything that a results folder holds into MLflow; safe to repeat, catches up after an outage."""
+    prepare_environment()
     from adiabatic_ray.tracking import sync as sync_to_mlflow
 
     Console().print(f"{sync_to_mlflow(out, tracking_uri)} trials are in MLflow")

@@ -30,7 +30,7 @@ def user_errors(command: Callable[Arguments, Result]) -> Callable[Arguments, Res
         except OSError as error:
             _say(
                 f"error: files must be readable and folders writable, got {error}; free the disk, mend the rights, or "
-                "give another path. What was finished is kept, and the same command continues"
+                "give another path. Results that were finished are kept; the same command continues"
             )
             raise typer.Exit(2) from None
         except ValueError as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +41,8 @@ def sweep(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; start nothing.")] = False,
     banks: Annotated[
-        Path | None, typer.Option(help="Folder of passage banks, shared by sweeps; default: <results>/../banks.")
+        Path | None,
+        typer.Option(help="Folder of passage banks, shared by sweeps; default: beside --out."),
     ] = None,
     tracking_uri: UriOption = None,
 ) -> None:
@@ -51,35 +55,49 @@ def sweep(
     if dry_run:
         print_dry_run(console, spec)
         return
+    out = out or Path("results") / spec.name
+    banks = banks or out.resolve().parent / "banks"
+    for folder in (out, banks):  # before anything is loaded: minutes later it would be late to hear of it
+        folder.mkdir(parents=True, exist_ok=True)
     prepare_environment()
     from adiabatic_ray.orchestrator import (
         run_sweep,
         start_ray,
     )  # heavy: only once the specification is known to be right
-    from adiabatic_ray.results import TrialStatus
+    from adiabatic_ray.results import TrialStatus, failed_trials, finished_trials
     from adiabatic_ray.tracking import Tracker
 
     from .reporting import print_report, write_report
 
-    out = out or Path("results") / spec.name
-    out.mkdir(parents=True, exist_ok=True)
-    tracker = Tracker(out, tracking_uri, warn=lambda text: console.print(f"[yellow]{text}[/yellow]"))
+    tracker = Tracker(out, tracking_uri, warn=lambda text: console.print(text, style="yellow", markup=False))
     start_ray()
     with SweepProgress(console, tracker) as progress:
-        outcome = run_sweep(spec, out, banks or out.resolve().parent / "banks", progress)
+        outcome = run_sweep(spec, out, banks, progress)
     if outcome.num_finished_before == outcome.num_trials:
         console.print(f"all {outcome.num_trials} trials are finished already; nothing to run")
-    failed = [trial_id for trial_id, status in outcome.statuses.items() if status is TrialStatus.FAILED]
+    failed = failed_trials(out) if TrialStatus.FAILED in outcome.statuses.values() else {}
+    for trial_id, failure in failed.items():
+        cause = failure["error"].strip().splitlines()[-1]
+        console.print(f"{trial_id} FAILED: {cause}", style="red", markup=False, soft_wrap=True)
+    if failed and not finished_trials(out):
+        raise typer.Exit(1)
     report = write_report(out)
     tracker.finish(out / "report")
     print_report(report.sweep, report.boundaries, console)
-    console.print(f"\nMLflow UI:  mlflow ui --backend-store-uri {tracker.uri}", soft_wrap=True)
-    console.print(
-        f"Parquet:    python -c \"import pandas; print(pandas.read_parquet('{out / 'trials'}'))\"", soft_wrap=True
-    )
+    read = f"import pandas; print(pandas.read_parquet({json.dumps(str(out / 'trials'))}))"
+    is_server = tracker.uri.startswith("http")
+    interface = (sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri)
+    for title, text in (
+        ("\nReport:   ", shlex.quote(str(report.folder))),
+        ("MLflow UI:", tracker.uri if is_server else shlex.join(interface)),
+        ("Parquet:  ", shlex.join((sys.executable, "-c", read))),
+    ):
+        console.print(f"{title}  {text}", soft_wrap=True, markup=False, highlight=False)
     if failed:
         console.print(
-            f"[red]{len(failed)} trials FAILED (see {out / 'failures'}); run the same command to try them again[/red]"
+            f"{len(failed)} trials FAILED (see {out / 'failures'}); run the same command to try them again",
+            style="red",
+            markup=False,
         )
         raise typer.Exit(1)
 

@@ -12,7 +12,7 @@ PURPOSES = {
     "aggregates": "one row a group of language pairs: the mean over its pairs, with its own interval",
     "rankings": "one row a rank measure of a triplet set: the mean over its queries",
     "influence": "per statistic, the change of errors and ranks by cluster: enough to bootstrap any aggregate",
-    "untuned": "per statistic, what the untuned backbone counts by cluster; one file a backbone and list of sets",
+    "untuned": "per statistic, what the untuned backbone counts by cluster; one file for each `untuned_id`",
     "drift": "one row a trainable tensor: what could move and what moved",
 }
 

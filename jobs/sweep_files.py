@@ -7,7 +7,9 @@ import re
 import traceback
 from pathlib import Path
 
-from adiabatic_ray.spec import SweepSpec, UntunedSpec, parse_override, with_changes
+from pydantic import ValidationError
+
+from adiabatic_ray.spec import SweepSpec, UntunedSpec, explain, parse_override, with_changes
 
 SHIPPED = Path(__file__).resolve().parent.parent / "sweeps"
 """Beside `jobs` in a checkout and in an installed package alike."""
@@ -34,7 +36,9 @@ def load_sweep(name_or_path: str, overrides: list[str]) -> SweepSpec:
     module = importlib.util.module_from_spec(found)
     try:
         found.loader.exec_module(module)
-        spec = module.sweep()
+        spec = module.sweep() if hasattr(module, "sweep") else None
+    except ValidationError as error:
+        raise ValueError(f"{path}: {explain(error)}") from error
     except Exception as error:  # whatever a user's file raises is the user's to mend: say where, not how we got there
         line = next(
             (
@@ -48,7 +52,10 @@ def load_sweep(name_or_path: str, overrides: list[str]) -> SweepSpec:
             f"a sweep file defines sweep() -> SweepSpec, got {type(error).__name__} in {path}{line}: {error}"
         ) from error
     if not isinstance(spec, SweepSpec):
-        raise ValueError(f"sweep() must return a SweepSpec, got {type(spec).__name__} from {path}")
+        got = type(spec).__name__ if hasattr(module, "sweep") else "no such function"
+        raise ValueError(
+            f"a sweep file defines sweep() -> SweepSpec, got {got} in {path}; `adiabatic sweeps` lists examples"
+        )
     return with_changes(spec, dict(parse_override(override) for override in overrides))
 
 

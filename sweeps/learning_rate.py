@@ -30,7 +30,8 @@ def sweep() -> SweepSpec:
                     ArxivTriplets(name="arxiv-title", path=metadata, flavour="title"),
                     ArxivTriplets(name="arxiv-first", path=metadata, flavour="first"),
                     Xnli(),
-                )
+                ),
+                token_budget=16_384,
             ),
         ),
         grid={"tuning.learning_rate": RATES},

@@ -187,6 +187,17 @@ def test_failed_and_missing_rates_are_no_results(tmp_path):
     assert "2 trials failed or missing" in sentence(found)
 
 
+def test_where_every_trial_kept_the_untuned_state_no_boundary_is_claimed(tmp_path):
+    write_planted(tmp_path, Plan({1e-8: 0.0, 1e-7: 0.0}, change={(1e-8, 0): "UNTUNED", (1e-7, 0): "UNTUNED"}))
+    found = estimate_boundaries(load_sweep(tmp_path))[0]
+    assert sentence(found).startswith("No boundary") and "no rate could show harm" in sentence(found)
+
+
+def test_rates_far_apart_are_named(tmp_path):
+    write_planted(tmp_path, Plan({1e-8: 0.0, 1e-5: -0.5}))
+    assert "straight line between 1e-08 and 1e-05" in sentence(estimate_boundaries(load_sweep(tmp_path))[0])
+
+
 def test_rates_that_kept_the_untuned_state_do_not_lift_the_boundary(tmp_path):
     plan = Plan({**FALLING, 1e-5: 0.0, 1e-4: 0.0}, change={(1e-5, 0): "UNTUNED", (1e-4, 0): "UNTUNED"})
     found = planted(tmp_path, plan)
@@ -262,7 +273,7 @@ def test_intervals_cover_a_planted_truth():
             num_resamples=400,
             seed=repeat,
         )
-        found = boundary_of(MeanCurve("", Criterion("s", "r", "cosine"), *curve, 0, 0, 0, 9, 60, repeat))
+        found = boundary_of(MeanCurve("", Criterion("s", "r", "cosine"), *curve, 0, 12, 0, 0, 9, 60, repeat))
         low, high = np.log10([found.low, found.high])
         hits += low <= truth <= high
         widths.append(high - low)

@@ -147,7 +147,7 @@ def test_pickling_keeps_the_arrays_read_only_and_out_of_band(bert: Backbone, out
     restored: Backbone = pickle.loads(content, buffers=buffers)
     num_bytes = sum(value.nbytes for value in bert.weights.values())
     assert (len(content) > num_bytes) is not out_of_band
-    assert digest_of_weights(restored.weights) == bert.encoder_digest
+    assert digest_of_weights(restored.weights) == digest_of_weights(bert.weights)
     for name, value in restored.weights.items():
         assert not value.flags.writeable
         assert np.shares_memory(value, bert.weights[name]) is out_of_band
@@ -255,9 +255,28 @@ def test_code_of_a_checkpoint_is_never_run(tmp_path: Path) -> None:
 def test_a_checkpoint_that_is_overwritten_later_does_not_show_through(tmp_path: Path) -> None:
     path = save_tiny_bert(tmp_path) / "model.safetensors"
     backbone = load_backbone(tiny_spec(tmp_path))
+    digest = digest_of_weights(backbone.weights)
     with path.open("r+b") as file:
         file.write(b"\1" * path.stat().st_size)
-    assert digest_of_weights(backbone.weights) == backbone.encoder_digest
+    assert digest_of_weights(backbone.weights) == digest
+
+
+@pytest.mark.parametrize(
+    ("file", "found", "other"),
+    [
+        ("tokenizer.json", '"normalizer": null', '"normalizer": {"type": "Lowercase"}'),
+        ("config.json", "1e-12", "1e-05"),
+    ],
+)
+def test_another_tokenizer_or_configuration_is_another_encoder(tmp_path, file, found, other):
+    path = save_tiny_bert(tmp_path) / file
+    before = load_backbone(tiny_spec(tmp_path))
+    text = path.read_text(encoding="utf-8")
+    assert found in text
+    path.write_text(text.replace(found, other), encoding="utf-8")
+    after = load_backbone(tiny_spec(tmp_path))
+    assert digest_of_weights(after.weights) == digest_of_weights(before.weights)
+    assert after.encoder_digest != before.encoder_digest
 
 
 def test_missing_tensor_is_refused_instead_of_drawn_at_random(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def evaluated(out: Path, tower_id: str, **changes: Any) -> str:
     [
         (
             {"backbone": {"name": "l12", "encoder_digest": "9"}},
-            "backbone name 'e5' and 'l12'; backbone encoder_digest '0' and '9'",
+            "backbone encoder_digest '0' and '9'; backbone name 'e5' and 'l12'",
         ),
         (
             {"evaluation": {"sets": [{"name": "xnli", "digest": "3"}, {"name": "more"}], "token_budget": 64}},

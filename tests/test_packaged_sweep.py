@@ -53,4 +53,4 @@ def test_the_demo_in_miniature(tmp_path: Path) -> None:
     boundary = json.loads((out / "report" / "boundary.json").read_text())
     assert boundary and (out / "report" / "curves.png").stat().st_size > 10_000
     assert (out / "report" / "heatmap.png").stat().st_size > 10_000
-    assert "Multilingual quality (cldr" in done.stdout and "mlflow ui" in done.stdout
+    assert "Multilingual quality (cldr" in done.stdout and " -m mlflow ui " in done.stdout
