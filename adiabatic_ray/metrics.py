@@ -147,6 +147,30 @@ def checked_offsets(offsets_Q1: NDArray[Any], num_scores: int, side: str) -> Int
     return offsets_Q1.astype(np.int64)
 
 
+def checked_layout(
+    positive_scores: AnyFloats,
+    positive_offsets_Q1: NDArray[np.integer[Any]],
+    negative_scores: AnyFloats,
+    negative_offsets_Q1: NDArray[np.integer[Any]],
+) -> tuple[IntArray, IntArray]:
+    """Both sides' offsets as int64, when scores and offsets describe the same queries; arguments of `errors_per_query`.
+
+    Raises:
+        ValueError: scores that are not one-dimensional floats, NaN, or offsets that do not describe the scores.
+    """
+    check_scores(positive_scores, "positive")
+    check_scores(negative_scores, "negative")
+    positive_starts_Q1 = checked_offsets(positive_offsets_Q1, len(positive_scores), "positive")
+    negative_starts_Q1 = checked_offsets(negative_offsets_Q1, len(negative_scores), "negative")
+    num_queries = len(positive_starts_Q1) - 1
+    if len(negative_starts_Q1) - 1 != num_queries:
+        raise ValueError(
+            f"both sides must list the same queries; got {num_queries} with positives and "
+            f"{len(negative_starts_Q1) - 1} with negatives. Repeat an offset for a query that has none."
+        )
+    return positive_starts_Q1, negative_starts_Q1
+
+
 def errors_per_query(
     positive_scores: AnyFloats,
     positive_offsets_Q1: NDArray[np.integer[Any]],
@@ -171,16 +195,10 @@ def errors_per_query(
     Raises:
         ValueError: scores that are not one-dimensional floats, NaN, or offsets that do not describe the scores.
     """
-    check_scores(positive_scores, "positive")
-    check_scores(negative_scores, "negative")
-    positive_starts_Q1 = checked_offsets(positive_offsets_Q1, len(positive_scores), "positive")
-    negative_starts_Q1 = checked_offsets(negative_offsets_Q1, len(negative_scores), "negative")
+    positive_starts_Q1, negative_starts_Q1 = checked_layout(
+        positive_scores, positive_offsets_Q1, negative_scores, negative_offsets_Q1
+    )
     num_queries = len(positive_starts_Q1) - 1
-    if len(negative_starts_Q1) - 1 != num_queries:
-        raise ValueError(
-            f"both sides must list the same queries; got {num_queries} with positives and "
-            f"{len(negative_starts_Q1) - 1} with negatives. Repeat an offset for a query that has none."
-        )
     # Ranks are whole numbers and keep ties, so a key (query, rank) fits one integer and orders exactly.
     levels, ranks = np.unique(np.concatenate([positive_scores, negative_scores]), return_inverse=True)
     first_keys_Q = np.arange(num_queries, dtype=np.int64) * len(levels)

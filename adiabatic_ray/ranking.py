@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adiabatic_ray.metrics import AnyFloats, FloatArray, check_scores, checked_offsets
+from adiabatic_ray.metrics import AnyFloats, FloatArray, checked_layout
 
 
 class RankMeasures(NamedTuple):
@@ -65,16 +65,10 @@ def rank_measures(
     Raises:
         ValueError: scores that are not one-dimensional floats, NaN, or offsets that do not describe the scores.
     """
-    check_scores(positive_scores, "positive")
-    check_scores(negative_scores, "negative")
-    positive_starts_Q1 = checked_offsets(positive_offsets_Q1, len(positive_scores), "positive")
-    negative_starts_Q1 = checked_offsets(negative_offsets_Q1, len(negative_scores), "negative")
+    positive_starts_Q1, negative_starts_Q1 = checked_layout(
+        positive_scores, positive_offsets_Q1, negative_scores, negative_offsets_Q1
+    )
     num_queries = len(positive_starts_Q1) - 1
-    if len(negative_starts_Q1) - 1 != num_queries:
-        raise ValueError(
-            f"both sides must list the same queries; got {num_queries} with positives and "
-            f"{len(negative_starts_Q1) - 1} with negatives. Repeat an offset for a query that has none."
-        )
     queries_Q = np.arange(num_queries, dtype=np.int64)
     query_M = np.repeat(queries_Q, np.diff(positive_starts_Q1))
     query_N = np.repeat(queries_Q, np.diff(negative_starts_Q1))

@@ -189,4 +189,6 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     changed = [name for name in ours if name in theirs and ours[name] != theirs[name]]
     if changed:
         parts.append(f"other texts or settings in {', '.join(changed)}")
-    return parts or ["the same names, but not the same id: one is of an earlier release"]
+    return parts or [
+        "the same backbone and sets, but scored on another device, with other threads, or by another release"
+    ]

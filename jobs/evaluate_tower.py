@@ -48,7 +48,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Replace a field of the sweep. Repeatable."),
     ] = None,
-    banks: Annotated[Path | None, typer.Option(help="Folder of passage banks; default: <results>/../banks.")] = None,
+    banks: Annotated[Path | None, typer.Option(help="Folder of passage banks; default: beside --out.")] = None,
 ) -> None:
     """Score one tuned tower against its untuned backbone: the tables and tests of a sweep, for a single tower.
 

@@ -154,7 +154,7 @@ def evaluated(out: Path, tower_id: str, **changes: Any) -> str:
             "token_budget 512 and 64; only A has the sets ours; only B has the sets more; other texts or settings in "
             "xnli",
         ),
-        ({}, "not the same id: one is of an earlier release"),
+        ({}, "the same backbone and sets, but scored on another device, with other threads, or by another release"),
     ],
 )
 def test_what_was_compared_with_something_else_says_with_what(

@@ -308,6 +308,16 @@ def test_a_pair_file(tmp_path, name):
         load_pairs(pairs(path, digest="0" * 64))
 
 
+def test_labels_are_spelt_alike_and_come_from_the_list_where_one_is_given(tmp_path):
+    misspelt = write_lines(tmp_path / "m.jsonl", [*PAIR_ROWS, {**PAIR_ROWS[0], "label": "Same "}])
+    with pytest.raises(ValueError, match="labels must be spelt alike, got 'Same ' and 'same'"):
+        load_pairs(pairs(misspelt))
+    path = write_lines(tmp_path / "p.jsonl", PAIR_ROWS)
+    assert load_pairs(pairs(path, negative_labels=("unrelated", "opposite"))).labels[0] == "same"
+    with pytest.raises(ValueError, match=r"or one of \('unrelated',\), got \['opposite'\]"):
+        load_pairs(pairs(path, negative_labels=("unrelated",)))
+
+
 def test_clusters_that_are_named(tmp_path):
     rows = [{**row, "cluster": cluster} for row, cluster in zip(PAIR_ROWS, (7, 8, 7), strict=True)]
     assert load_pairs(pairs(write_lines(tmp_path / "p.jsonl", rows))).cluster_of_pair.tolist() == [0, 1, 0]

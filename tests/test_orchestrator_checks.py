@@ -1,0 +1,54 @@
+"""What the orchestrator checks before anything runs, without a cluster."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from adiabatic_ray.orchestrator import check_resources, pin_trials
+from adiabatic_ray.prepare import Loader
+from adiabatic_ray.spec import ClusterSpec, with_changes
+from tests.small_sweep import small_sweep
+
+
+class Stages:
+    """A listener that remembers what it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def stage(self, text: str) -> None:
+        self.heard.append(text)
+
+    def counted(self, what: str, done: int, total: int) -> None:
+        raise AssertionError("nothing is counted by a check")
+
+
+def test_a_cluster_that_may_grow_is_waited_for_and_this_machine_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head without CPUs and no worker yet, as `cluster.yaml` starts; no such cluster can stand on one machine."""
+
+    def resources() -> dict[str, Any]:
+        return {"memory": 1.0}
+
+    monkeypatch.setattr(ray, "cluster_resources", resources)
+    stages = Stages()
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    check_resources(ClusterSpec(trial_cpus=2, evaluators=3), stages)
+    assert stages.heard == ["the cluster has 0 of 5 CPUs: waiting for nodes to join"]
+    monkeypatch.delenv("RAY_ADDRESS")
+    with pytest.raises(ValueError, match="must fit the cluster, got 3 x 1 \\+ 2 CPUs for 0"):
+        check_resources(ClusterSpec(trial_cpus=2, evaluators=3), stages)
+
+
+def test_trials_that_pinning_shows_to_be_the_same_are_refused(tmp_path: Path) -> None:
+    """Two paths, one content: different as they are written, the same trial in truth."""
+    spec = small_sweep(tmp_path, rates=(1e-4,))
+    copy = shutil.copy(tmp_path / "triplets.jsonl", tmp_path / "copy.jsonl")
+    twins = with_changes(spec, {"grid.source.path": [str(tmp_path / "triplets.jsonl"), str(copy)]})
+    assert len({trial.trial_id for trial in twins.expand()}) == 2
+    with pytest.raises(ValueError, match="the same content at positions 0 and 1"):
+        pin_trials(twins, Loader())
