@@ -151,7 +151,7 @@ class Backbone:
         model = _empty_model(self.config)
         parameters, trained = {}, set(trainable)
         for name, value in self.weights.items():
-            tensor = torch.tensor(value) if name in trained else _view(value)
+            tensor = torch.tensor(value) if name in trained else view_of(value)
             parameters[name] = nn.Parameter(tensor.to(device), requires_grad=name in trained)
         _fill(model, parameters, {name: torch.tensor(value, device=device) for name, value in self.buffers.items()})
         return Tower(model, self.spec.pooling).eval()
@@ -374,7 +374,7 @@ def _protect(weights: Mapping[str, np.ndarray]) -> None:
         value.flags.writeable = False
 
 
-def _view(value: np.ndarray) -> torch.Tensor:
+def view_of(value: np.ndarray) -> torch.Tensor:
     """Tensor on an array's memory. Torch warns that it is read-only: a frozen parameter is never written."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -10,7 +10,7 @@ from adiabatic_ray.backbones import Backbone
 from adiabatic_ray.orchestrator import pin_trials
 from adiabatic_ray.prepare import Inputs, Loader
 from adiabatic_ray.spec import SweepSpec, TrialSpec
-from adiabatic_ray.trial import trainable_names
+from adiabatic_ray.tune import trainable_names
 
 SAMPLED_TEXTS = 1000
 """Texts tokenised to estimate the mean length of a list."""

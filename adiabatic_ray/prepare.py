@@ -17,7 +17,7 @@ from adiabatic_ray.data import PairSet, TripletSet, load_pairs, load_triplets, l
 from adiabatic_ray.evaluate import Prepared, PreparedPairs, PreparedTriplets
 from adiabatic_ray.sources import CldrNames, EvaluationSource, PairFile, TripletSource, Xnli
 from adiabatic_ray.spec import BackboneSpec, TrialSpec, UntunedSpec
-from adiabatic_ray.tune import TuningTriplets
+from adiabatic_ray.tuning_data import TuningTriplets
 
 
 @dataclass(frozen=True)

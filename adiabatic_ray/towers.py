@@ -19,15 +19,6 @@ from adiabatic_ray.results import replacing
 FILE_NAME = "tower.safetensors"
 
 
-def trained_tensors(tower: Tower) -> dict[str, np.ndarray]:
-    """Values of the tensors that the tower trains: name -> float32 copy."""
-    return {
-        name: parameter.detach().cpu().numpy().copy()
-        for name, parameter in tower.model.named_parameters()
-        if parameter.requires_grad
-    }
-
-
 def changed_tensors(backbone: Backbone, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Those tensors whose bytes differ from the backbone's."""
     return {name: value for name, value in tensors.items() if value.tobytes() != backbone.weights[name].tobytes()}

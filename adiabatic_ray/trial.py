@@ -1,7 +1,7 @@
 """One trial from specification to rows on disk: tune, evaluate, record. Knows nothing of Ray.
 
-Whoever runs it says how a tower is scored (`score`: in this process, or by a pool of actors) and who hears of the
-epochs (`report`). The row in `trials` is written last: it means that the trial is done.
+Whoever runs it says how a tower is tuned and scored (`tune`, `score`: in this process, or by pools of actors) and who
+hears of the epochs (`report`). The row in `trials` is written last: it means that the trial is done.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from adiabatic_ray import counts, drift, freezing, results, score_tables, towers
+from adiabatic_ray import counts, drift, results, score_tables, towers
 from adiabatic_ray.backbones import Backbone
 from adiabatic_ray.counts import Counts
+from adiabatic_ray.member import EpochReport
 from adiabatic_ray.results import TrialStatus
 from adiabatic_ray.spec import TrialSpec
-from adiabatic_ray.tune import EpochReport, TuningTriplets, tune
+from adiabatic_ray.tune import trainable_names
 
+Report = Callable[[EpochReport], None]
+Tune = Callable[[TrialSpec, Report], Mapping[str, np.ndarray]]
+"""Tunes a trial, reports its epochs and gives its trained tensors."""
 Score = Callable[[Mapping[str, np.ndarray]], list[Counts]]
 """Counts of every evaluation set for the tower with these changed tensors."""
 
@@ -39,26 +43,13 @@ class TrialContext:
     provenance: Mapping[str, Any]
 
 
-def trainable_names(backbone: Backbone, freeze: str) -> tuple[list[str], list[str]]:
-    """Names of the trainable and of the frozen tensors under a freeze plan, in the model's order.
-
-    Raises:
-        ValueError: a pattern that matches nothing.
-    """
-    names = list(backbone.weights)
-    trainable = freezing.trainable_names(freezing.parse_plan(freeze), names, backbone.num_blocks)
-    return list(trainable), [name for name in names if name not in trainable]
-
-
 def run_trial(
     trial: TrialSpec,
     context: TrialContext,
     backbone: Backbone,
-    triplets: TuningTriplets,
-    validation: TuningTriplets,
+    tune: Tune,
     score: Score,
-    report: Callable[[EpochReport], None],
-    device: str = "cpu",
+    report: Report,
 ) -> TrialStatus:
     """Tune, evaluate and record one trial.
 
@@ -68,14 +59,14 @@ def run_trial(
     """
     trial_id, started_at, started = trial.trial_id, datetime.now(UTC), time.monotonic()
     trainable, frozen = trainable_names(backbone, trial.tuning.freeze)
-    tower = backbone.build_tower(trainable, device)
-    reports, curve = [], []
-    for epoch in tune(tower, trial.tuning, triplets, validation, trial.evaluation.token_budget):
-        reports.append(epoch)
-        curve.append(_curve_row(trial_id, epoch))
+    reports: list[EpochReport] = []
+
+    def heard(epoch: EpochReport) -> None:
+        reports[epoch.epoch :] = [epoch]  # after an interruption epochs come again
         report(epoch)
+
+    trained = tune(trial, heard)
     tune_s = time.monotonic() - started
-    trained = towers.trained_tensors(tower)
     last = reports[-1]
     is_broken = last.stopped_by == "diverged" or not all(np.isfinite(value).all() for value in trained.values())
     status = TrialStatus.DIVERGED if is_broken else TrialStatus.COMPLETE
@@ -87,7 +78,7 @@ def run_trial(
         evaluate_s = time.monotonic() - evaluation_started
         towers.save_tower(context.out / "towers" / trial_id, changed, backbone, trial_id)
         write_scores(context.out, trial_id, context.untuned, tuned)
-    results.write_table(context.out, "curves", trial_id, curve)
+    results.write_table(context.out, "curves", trial_id, [_curve_row(trial_id, epoch) for epoch in reports])
     moved = drift.drift_rows(trial_id, backbone.weights, trained, trial.tuning.learning_rate)
     results.write_table(context.out, "drift", trial_id, moved)
     row = {

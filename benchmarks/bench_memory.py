@@ -19,7 +19,7 @@ import torch
 from adiabatic_ray.backbones import Backbone, load_backbone
 from adiabatic_ray.orchestrator import start_ray
 from adiabatic_ray.spec import PACKAGED_E5
-from adiabatic_ray.trial import trainable_names
+from adiabatic_ray.tune import trainable_names
 
 MB = 1e6
 

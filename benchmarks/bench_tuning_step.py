@@ -23,7 +23,7 @@ from adiabatic_ray.encode import encode, pad
 from adiabatic_ray.optim import build_optimizer
 from adiabatic_ray.sources import MsMarco
 from adiabatic_ray.spec import PACKAGED_E5, TuningSpec
-from adiabatic_ray.trial import trainable_names
+from adiabatic_ray.tune import trainable_names
 
 
 def main() -> None:

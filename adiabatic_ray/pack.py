@@ -1,0 +1,246 @@
+"""Tunes the members of a pack side by side: a slot for each, one step of all of them at a time.
+
+Members read the same data in their own orders and differ in rate, margin, decay, freeze plan, seed and stopping; they
+share backbone, batch size and steps an epoch, so that an epoch ends for all at once. A member that stops frees its slot,
+and the next one joins at the next epoch. Only query towers run: positives and negatives are rows of the passage bank.
+Nothing is read back from the device within an epoch.
+
+Legend: K slots, M distinct batches of a step, B queries of a batch, Q validation queries, P passages, D embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from adiabatic_ray.backbones import Backbone, TokenizedTexts
+from adiabatic_ray.lone_tower import LoneTower
+from adiabatic_ray.member import EpochReport, Member, MemberState
+from adiabatic_ray.packed_tower import PackedTower, is_packable
+from adiabatic_ray.spec import TuningSpec
+from adiabatic_ray.tuning_data import TuningTriplets
+
+_ADDED_BY_TORCH = 1e-6
+"""`triplet_margin_loss` adds this to every coordinate difference."""
+
+
+class QueryTowers(Protocol):
+    """What a pack runs: `PackedTower`, or `LoneTower` for one member."""
+
+    device: torch.device
+
+    @property
+    def num_slots(self) -> int:
+        """K."""
+
+    def parameters_of(self, slot: int) -> Mapping[str, nn.Parameter]:
+        """What a member can train, by name."""
+
+    def embed_batch(self, texts: TokenizedTexts, rows_KB: np.ndarray) -> torch.Tensor:
+        """Embeddings [K, B, D] of each member's own texts, with gradients."""
+
+    def embed_all(self, texts: TokenizedTexts, token_budget: int) -> torch.Tensor:
+        """Embeddings [K, N, D] of the same texts under every member, without gradients."""
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients of the last step."""
+
+    def hand_out_gradients(self) -> None:
+        """Give each member's parameters their gradients."""
+
+
+class Pack:
+    """Up to K trials that are tuned together; see the file head."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        trainable: Collection[str],
+        like: TuningSpec,
+        num_slots: int,
+        triplets: TuningTriplets,
+        validation: TuningTriplets,
+        token_budget: int,
+        device: str = "cpu",
+    ) -> None:
+        """An empty pack.
+
+        Args:
+            backbone: of every member.
+            trainable: names of the tensors that any member may train.
+            like: gives batch size, steps an epoch and dropout, which members have in common.
+            num_slots: K; 1 where `packs_alone`.
+            triplets: samples to tune on.
+            validation: samples to validate on, every one of them after every epoch.
+            token_budget: see `encode.plan_batches`; for validation.
+            device: where towers, and the bank where it fits, are held.
+
+        Raises:
+            ValueError: fewer samples than one batch, or no validation samples.
+        """
+        _check_sizes(like, triplets, validation)
+        self.trainable = frozenset(trainable)
+        self._backbone, self._like, self._budget = backbone, like, token_budget
+        self._towers: QueryTowers
+        if packs_alone(backbone, like):
+            assert num_slots == 1, "a trial that packs alone was given company"
+            self._towers = LoneTower(backbone, trainable, device, like.dropout)
+        else:
+            self._towers = PackedTower(backbone, num_slots, trainable, device)
+        self._triplets, self._validation = triplets, validation
+        self._members: list[tuple[str, Member] | None] = [None] * num_slots
+        every_Q = np.arange(len(validation))
+        self._validation_passages = [self._passages(validation, rows_Q, every_Q) for rows_Q in _sides(validation)]
+
+    @property
+    def num_slots(self) -> int:
+        """K."""
+        return len(self._members)
+
+    @property
+    def num_free(self) -> int:
+        """Slots without a member."""
+        return self._members.count(None)
+
+    @property
+    def members(self) -> dict[str, Member]:
+        """Members by id, those that stopped included."""
+        return dict(one for one in self._members if one is not None)
+
+    def fits(self, spec: TuningSpec) -> bool:
+        """Whether a trial has what members must have in common."""
+        return _in_common(spec) == _in_common(self._like)
+
+    def join(
+        self, member_id: str, spec: TuningSpec, trainable: Collection[str], state: MemberState | None = None
+    ) -> tuple[EpochReport, ...]:
+        """Put a trial into a free slot.
+
+        Args:
+            member_id: names it in `run_epoch` and `leave`.
+            spec: its regime.
+            trainable: what it trains, a part of the pack's.
+            state: where it was left, to go on from there.
+
+        Returns:
+            The reports so far: of epoch 0, the untuned tower, or those of the state.
+
+        Raises:
+            ValueError: nothing to train.
+        """
+        if not trainable:
+            raise ValueError(
+                f"tuning needs something to train, got the freeze plan {spec.freeze!r}, which freezes all of it"
+            )
+        assert self.fits(spec) and member_id not in self.members, member_id
+        slot = self._members.index(None)
+        everything = self._towers.parameters_of(slot)
+        with torch.no_grad():
+            for name, parameter in everything.items():
+                parameter.copy_(torch.tensor(self._backbone.weights[name]))
+        member = Member(spec, {name: everything[name] for name in everything if name in trainable}, len(self._triplets))
+        self._members[slot] = member_id, member
+        if spec.dropout:
+            torch.manual_seed(spec.seed)
+        if state is not None:
+            member.resume(state)
+        else:
+            self._judge([slot], torch.full((len(self._members),), torch.nan))
+        return tuple(member.reports)
+
+    def leave(self, member_id: str) -> dict[str, np.ndarray]:
+        """Free a member's slot.
+
+        Returns:
+            Its trained tensors, by name: see `Member.trained`.
+        """
+        slot = next(slot for slot, one in enumerate(self._members) if one is not None and one[0] == member_id)
+        trained = self.members[member_id].trained()
+        self._members[slot] = None
+        return trained
+
+    def run_epoch(self) -> dict[str, EpochReport]:
+        """One epoch of every member that has not stopped; the reports by member."""
+        active = [slot for slot, one in enumerate(self._members) if one is not None and one[1].stopped_by is None]
+        assert active, "an epoch needs members"
+        loss_K = torch.zeros(len(self._members), dtype=torch.float64, device=self._towers.device)
+        for _ in range(self._like.batches_per_epoch):
+            loss_K += self._step(active)
+        return self._judge(active, loss_K.cpu() / self._like.batches_per_epoch)
+
+    def _step(self, active: list[int]) -> torch.Tensor:
+        """One optimizer step of each active member; their mean losses [K], others' mean nothing."""
+        rows = {slot: self._member(slot).next_rows() for slot in active}
+        rows_KB = np.stack([rows.get(slot, rows[active[0]]) for slot in range(len(self._members))])
+        queries_KBD = self._towers.embed_batch(self._triplets.queries, rows_KB)
+        to_positive_KB, to_negative_KB = (
+            _distances(queries_KBD, self._passages(self._triplets, rows_Q, rows_KB)) for rows_Q in _sides(self._triplets)
+        )
+        loss_K = torch.relu(to_positive_KB - to_negative_KB + self._margins_K1()).mean(dim=1)
+        self._towers.clear_gradients()
+        loss_K[active].sum().backward()  # type: ignore[no-untyped-call]
+        self._towers.hand_out_gradients()
+        for slot in active:
+            self._member(slot).optimizer.step()
+        return loss_K.detach()
+
+    def _judge(self, slots: list[int], train_loss_K: torch.Tensor) -> dict[str, EpochReport]:
+        """Validate, and let each member say whether it goes on."""
+        with torch.inference_mode():
+            queries_KQD = self._towers.embed_all(self._validation.queries, self._budget)
+            to_positive_KQ, to_negative_KQ = (_distances(queries_KQD, side) for side in self._validation_passages)
+            loss_KQ = torch.relu(to_positive_KQ - to_negative_KQ + self._margins_K1())
+            loss_K = loss_KQ.double().mean(dim=1).cpu()
+            errors_K = (to_positive_KQ >= to_negative_KQ).sum(dim=1).cpu()
+        reports = {}
+        for slot in slots:
+            report = self._member(slot).finish_epoch(
+                float(train_loss_K[slot]), float(loss_K[slot]), int(errors_K[slot]), len(self._validation)
+            )
+            reports[self._members[slot][0]] = report  # type: ignore[index]
+        return reports
+
+    def _member(self, slot: int) -> Member:
+        one = self._members[slot]
+        assert one is not None
+        return one[1]
+
+    def _margins_K1(self) -> torch.Tensor:
+        margins = [0.0 if one is None else one[1].spec.margin for one in self._members]
+        return torch.tensor(margins, device=self._towers.device)[:, None]
+
+    def _passages(self, triplets: TuningTriplets, rows_Q: np.ndarray, samples: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(triplets.passages_PD[rows_Q[samples]]).to(self._towers.device)
+
+
+def packs_alone(backbone: Backbone, spec: TuningSpec) -> bool:
+    """Whether a trial can't share a pack: another layout than BERT's, or dropout."""
+    return spec.dropout or not is_packable(backbone)
+
+
+def _in_common(spec: TuningSpec) -> tuple[int, int, bool]:
+    return spec.batch_size, spec.batches_per_epoch, spec.dropout
+
+
+def _sides(triplets: TuningTriplets) -> tuple[np.ndarray, np.ndarray]:
+    return triplets.positive_rows_Q, triplets.negative_rows_Q
+
+
+def _distances(queries: torch.Tensor, passages: torch.Tensor) -> torch.Tensor:
+    """Euclidean distances as `torch.nn.functional.triplet_margin_loss` has them, over the last axis."""
+    distances: torch.Tensor = torch.linalg.vector_norm(queries - passages + _ADDED_BY_TORCH, dim=-1)
+    return distances
+
+
+def _check_sizes(spec: TuningSpec, triplets: TuningTriplets, validation: TuningTriplets) -> None:
+    if len(triplets) < spec.batch_size:
+        raise ValueError(
+            f"tuning needs at least one batch, got {len(triplets)} samples for batch_size {spec.batch_size}; "
+            "lower batch_size or give more samples"
+        )
+    if len(validation) == 0:
+        raise ValueError("tuning needs validation samples, got none; set num_validation of the source to 1 or more")

@@ -1,0 +1,226 @@
+"""Trials that come and go in packs: slots, turns, saved states, memory that runs out, devices that fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from adiabatic_ray import checkpoints
+from adiabatic_ray.backbones import Backbone, load_backbone
+from adiabatic_ray.encode import encode
+from adiabatic_ray.member import EpochReport
+from adiabatic_ray.pack import Pack
+from adiabatic_ray.pack_memory import member_bytes, slots_that_fit
+from adiabatic_ray.pack_runner import Material, Notice, PackRunner
+from adiabatic_ray.spec import TuningSpec
+from adiabatic_ray.tune import trainable_names, tune
+from adiabatic_ray.tuning_data import TuningTriplets
+from tests.tiny import save_tiny_bert, save_tiny_distilbert, tiny_spec
+
+BUDGET = 512
+Heard = tuple[list[EpochReport], list[str], dict[str, np.ndarray]]
+
+
+def _material(folder: Path, save: Callable[..., Path] = save_tiny_bert) -> Material:
+    backbone = load_backbone(tiny_spec(save(folder)))
+    texts = [f"question about thing {number}" for number in range(30)]
+    passages = [f"thing {number} is explained here" for number in range(30)]
+    bank_PD = encode(backbone.build_tower(), backbone.tokenize(passages, "passage: "), BUDGET)
+    rows_Q = np.arange(30)
+    triplets = TuningTriplets(backbone.tokenize(texts, "query: "), rows_Q, (rows_Q + 7) % 30, bank_PD)
+    return Material(str(folder), backbone, triplets, triplets, BUDGET)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return _material(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return _material(tmp_path_factory.mktemp("distilbert"), save_tiny_distilbert)
+
+
+def _spec(**changes: object) -> TuningSpec:
+    settings = {"batch_size": 4, "batches_per_epoch": 3, "idle_epochs": None, "max_epochs": 3, "keep": "final"}
+    return TuningSpec(**({"learning_rate": 1e-4} | settings | changes))  # type: ignore[arg-type]
+
+
+def _hear(runner: PackRunner, name: str, spec: TuningSpec, material: Material) -> Heard:
+    reports: list[EpochReport] = []
+    notices: list[str] = []
+    for news in runner.tune(name, spec, material):
+        if isinstance(news, Notice):
+            notices.append(news.text)
+        elif isinstance(news, EpochReport):
+            reports[news.epoch :] = [news]
+        else:
+            return reports, notices, news
+    raise AssertionError("the call ended without tensors")
+
+
+def _hear_all(runner: PackRunner, asked: dict[str, tuple[TuningSpec, Material]]) -> dict[str, Heard]:
+    with ThreadPoolExecutor(len(asked)) as threads:
+        calls = {name: threads.submit(_hear, runner, name, *one) for name, one in asked.items()}
+        return {name: call.result(timeout=120) for name, call in calls.items()}
+
+
+def _check_as_alone(heard: Heard, spec: TuningSpec, material: Material) -> None:
+    reports: list[EpochReport] = []
+    trained = tune(material.backbone, spec, material.triplets, material.validation, BUDGET, reports.append)
+    assert [(one.epoch, one.stopped_by) for one in heard[0]] == [(one.epoch, one.stopped_by) for one in reports]
+    for one, expected in zip(heard[0], reports, strict=True):
+        assert one.train_loss == pytest.approx(expected.train_loss, rel=1e-4, nan_ok=True)
+    for name, value in trained.items():
+        if not name.endswith("key.bias"):
+            far = np.abs(heard[2][name] - value) > 0.01 * spec.learning_rate * spec.batches_per_epoch
+            assert far.mean() <= 0.01, name
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Slots of every pack that is built."""
+    built: list[int] = []
+    build = Pack.__init__
+
+    def recorded(self: Pack, *arguments: Any) -> None:
+        build(self, *arguments)
+        built.append(self.num_slots)
+
+    monkeypatch.setattr(Pack, "__init__", recorded)
+    return built
+
+
+@pytest.mark.parametrize("pack_size", [1, 3, 8])
+def test_many_trials_share_a_few_slots(material: Material, other: Material, pack_size: int, sizes: list[int]) -> None:
+    asked = {f"rate {number}": (_spec(learning_rate=number * 1e-4, max_epochs=number), material) for number in (1, 2, 4)}
+    asked |= {
+        "batch": (_spec(batch_size=5), material),
+        "dropout": (_spec(dropout=True), material),
+        "freeze": (_spec(freeze="embeddings, B0"), material),
+        "tables": (_spec(freeze="B0"), material),
+        "layout": (_spec(), other),
+    }
+    heard = _hear_all(PackRunner(pack_size), asked)
+    assert max(sizes) <= pack_size
+    for name, (spec, of) in asked.items():
+        assert not heard[name][1]
+        if not spec.dropout:  # its random numbers are the process's, which a parallel run disturbs
+            _check_as_alone(heard[name], spec, of)
+
+
+def test_an_error_is_heard_by_its_trial_alone(material: Material) -> None:
+    runner = PackRunner(2)
+    with pytest.raises(ValueError, match="something to train"):
+        _hear(runner, "nothing", _spec(freeze="emb, B0-1"), material)
+    with pytest.raises(ValueError, match="at least one batch"):
+        _hear(runner, "batch", _spec(batch_size=31), material)
+    _check_as_alone(_hear(runner, "good", _spec(), material), _spec(), material)
+
+
+def test_a_failing_device_ends_every_call_and_all_go_on_from_where_they_were_saved(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = {f"seed {seed}": _spec(seed=seed, max_epochs=20, keep="improved") for seed in (0, 1)}
+    runner = PackRunner(2, folder=tmp_path, save_every_s=0.0)
+    run_epoch = Pack.run_epoch
+    finished: dict[str, list[int]] = {name: [] for name in specs}
+
+    def recorded(pack: Pack) -> dict[str, EpochReport]:
+        reports = run_epoch(pack)
+        for name, report in reports.items():
+            finished.setdefault(name, []).append(report.epoch)
+        return reports
+
+    def vanishing(pack: Pack) -> dict[str, EpochReport]:
+        reports = recorded(pack)
+        if len(reports) == 2 and max(report.epoch for report in reports.values()) >= 3:
+            raise RuntimeError("the device is gone")
+        return reports
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(2) as threads:
+        patch.setattr(Pack, "run_epoch", vanishing)
+        calls = [threads.submit(_hear, runner, name, spec, material) for name, spec in specs.items()]
+        for call in calls:
+            with pytest.raises(RuntimeError, match="the device is gone"):
+                call.result(timeout=120)
+    before = {name: epochs.copy() for name, epochs in finished.items()}
+    monkeypatch.setattr(Pack, "run_epoch", recorded)
+    heard = _hear_all(PackRunner(2, folder=tmp_path), {name: (spec, material) for name, spec in specs.items()})
+    for name, spec in specs.items():
+        # The epoch that failed was not saved and is run again; no other one is.
+        assert finished[name][len(before[name]) :] == list(range(before[name][-1], 21))
+        _check_as_alone(heard[name], spec, material)
+
+
+def test_a_pack_that_does_not_fit_is_halved_and_says_so(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_epoch = Pack.run_epoch
+    everyone_is_there = threading.Event()
+
+    def small(pack: Pack) -> dict[str, EpochReport]:
+        if pack.num_slots == 4:
+            everyone_is_there.set()
+        if everyone_is_there.is_set() and pack.num_slots > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return run_epoch(pack)
+
+    monkeypatch.setattr(Pack, "run_epoch", small)
+    specs = {f"seed {seed}": _spec(seed=seed, max_epochs=20, batches_per_epoch=1) for seed in range(4)}
+    heard = _hear_all(PackRunner(4), {name: (spec, material) for name, spec in specs.items()})
+    assert everyone_is_there.is_set()
+    assert [notice for one in heard.values() for notice in one[1]] == [
+        "a pack of 4 did not fit the memory: from now on 2 at a time"
+    ]
+    for name, spec in specs.items():
+        _check_as_alone(heard[name], spec, material)
+
+
+def test_a_single_trial_that_does_not_fit_hears_of_it(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(pack: Pack) -> dict[str, EpochReport]:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(Pack, "run_epoch", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        _hear(PackRunner(4), "alone", _spec(), material)
+
+
+def test_memory_is_looked_at_before_a_pack_is_built(material: Material, sizes: list[int]) -> None:
+    trainable, _ = trainable_names(material.backbone, "embeddings")
+    each = member_bytes(material.backbone, trainable, int(np.sort(material.triplets.queries.lengths())[-4:].sum()))
+    asked = {f"seed {seed}": (_spec(seed=seed), material) for seed in range(3)}
+    heard = _hear_all(PackRunner(8, free_bytes=lambda: int(0.5 * each)), asked)
+    assert set(sizes) == {1}
+    assert any(notices for _, notices, _ in heard.values())
+    assert all("are tuned at a time" in notice for one in heard.values() for notice in one[1])
+    assert slots_that_fit(material.backbone, trainable, 8, 0) == 0
+
+
+def test_a_trial_that_asks_again_takes_the_place_of_its_earlier_call(material: Material) -> None:
+    runner = PackRunner(2)
+    abandoned = runner.tune("twice", _spec(max_epochs=50), material)
+    assert isinstance(next(abandoned), EpochReport)
+    _check_as_alone(_hear(runner, "twice", _spec(), material), _spec(), material)
+
+
+def test_states_survive_a_file_and_damage_counts_as_none(material: Material, tmp_path: Path) -> None:
+    trainable, _ = trainable_names(material.backbone, "embeddings")
+    pack = Pack(material.backbone, trainable, _spec(), 1, material.triplets, material.validation, BUDGET)
+    pack.join("one", _spec(), trainable)
+    pack.run_epoch()
+    state = pack.members["one"].state()
+    checkpoints.save_state(tmp_path, "one", state)
+    again = checkpoints.load_state(tmp_path, "one")
+    assert again is not None and again.reports[1:] == state.reports[1:] and again.tensors.keys() == state.tensors.keys()
+    assert all(torch.equal(again.tensors[name], value) for name, value in state.tensors.items())
+    path = tmp_path / "one.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    assert checkpoints.load_state(tmp_path, "one") is None
+    checkpoints.remove_state(tmp_path, "one")
+    assert checkpoints.load_state(tmp_path, "one") is None
