@@ -59,7 +59,7 @@ def ensure_banks(
         needed: key and passages of each bank.
         backbone: for its tokenizer.
         backbone_ref: the same in the object store.
-        cluster: CPUs and GPUs of one task are those of a trial.
+        cluster: CPUs and GPUs of one task are those of a tuner.
         progress: called with (texts encoded so far, texts to encode); not at all when every bank is there.
 
     Returns:
@@ -69,8 +69,8 @@ def ensure_banks(
         ValueError: a bank's folder holds something else, or embeddings are not finite.
     """
     missing = {key: texts for key, texts in needed if bank.open_bank(root, key) is None}
-    remote = _encode_shard.options(num_cpus=cluster.trial_cpus, num_gpus=cluster.trial_gpus)
-    device = device_for(cluster.trial_gpus)
+    remote = _encode_shard.options(num_cpus=cluster.tuner_cpus, num_gpus=cluster.tuner_gpus)
+    device = device_for(cluster.tuner_gpus)
     num_texts, num_done = sum(key.num_texts for key in missing), 0
     pending: dict[Any, tuple[bank.BankKey, int]] = {}
     for key, texts in missing.items():
@@ -80,7 +80,7 @@ def ensure_banks(
                 num_done += stop - start
                 continue
             tokens = backbone.tokenize(texts[start:stop], key.prefix)
-            task = remote.remote(backbone_ref, tokens, key.token_budget, cluster.trial_cpus, device)
+            task = remote.remote(backbone_ref, tokens, key.token_budget, cluster.tuner_cpus, device)
             pending[task] = key, number
     if missing:
         progress(num_done, num_texts)

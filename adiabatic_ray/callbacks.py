@@ -27,8 +27,11 @@ class Announcer(ray_tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch's report, or the last word of a trial: its status."""
+        """An epoch's report, something to know about how the trial is run, or its last word: its status."""
         trial_id = trial.config["trial_id"]
+        if "notice" in result:
+            self._listener.stage(result["notice"])
+            return
         if "status" in result:
             self._listener.trial_finished(trial_id, TrialStatus(result["status"]))
             return

@@ -1,4 +1,4 @@
-"""Where a trial's tuning was left: one safetensors file a trial, so that a lost process costs minutes and not the trial.
+"""Where a trial's tuning was left: a safetensors file each, so that a lost process costs minutes and not the trial.
 
 Nothing is pickled. A file that is damaged counts as none: the trial starts over.
 """

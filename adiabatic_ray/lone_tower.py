@@ -23,7 +23,9 @@ class LoneTower:
 
     num_slots = 1
 
-    def __init__(self, backbone: Backbone, trainable: Collection[str], device: str = "cpu", dropout: bool = False) -> None:
+    def __init__(
+        self, backbone: Backbone, trainable: Collection[str], device: str = "cpu", dropout: bool = False
+    ) -> None:
         """Start as the untuned backbone; arguments as in `PackedTower`."""
         self.device = torch.device(device)
         self._dropout = dropout

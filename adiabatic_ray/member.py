@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -127,7 +127,8 @@ class Member:
 
     def trained(self) -> dict[str, np.ndarray]:
         """Tensors that `spec.keep` asks for, copies on the CPU: the last improved state (of epoch 0 when none improved)
-        or the final one; of a diverged trial the final one."""
+        or the final one; of a diverged trial the final one.
+        """
         kept = None if self.stopped_by == "diverged" else self._kept
         tensors: Mapping[str, torch.Tensor] = self.parameters if kept is None else kept
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
@@ -139,7 +140,9 @@ class Member:
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{key}.{name}"] = value
-        return MemberState({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, tuple(self.reports))
+        return MemberState(
+            {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, tuple(self.reports)
+        )
 
     def resume(self, state: MemberState) -> None:
         """Go on from a state of the same trial."""

@@ -178,7 +178,8 @@ class Pack:
         rows_KB = np.stack([rows.get(slot, rows[active[0]]) for slot in range(len(self._members))])
         queries_KBD = self._towers.embed_batch(self._triplets.queries, rows_KB)
         to_positive_KB, to_negative_KB = (
-            _distances(queries_KBD, self._passages(self._triplets, rows_Q, rows_KB)) for rows_Q in _sides(self._triplets)
+            _distances(queries_KBD, self._passages(self._triplets, rows_Q, rows_KB))
+            for rows_Q in _sides(self._triplets)
         )
         loss_K = torch.relu(to_positive_KB - to_negative_KB + self._margins_K1()).mean(dim=1)
         self._towers.clear_gradients()

@@ -27,7 +27,7 @@ from adiabatic_ray.member import EpochReport, MemberState
 from adiabatic_ray.pack import Pack, packs_alone
 from adiabatic_ray.pack_memory import member_bytes, slots_that_fit
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tune import trainable_names
+from adiabatic_ray.tune import Tuned, peak_memory_bytes, trainable_names
 from adiabatic_ray.tuning_data import TuningTriplets
 
 
@@ -50,9 +50,8 @@ class Notice:
     text: str
 
 
-Trained = dict[str, np.ndarray]
-News = EpochReport | Notice | Trained
-"""What a trial hears: its epochs, and at the end its trained tensors."""
+News = EpochReport | Notice | Tuned
+"""What a trial hears: its epochs, and at the end its tower."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +111,7 @@ class PackRunner:
             material: what it is tuned from.
 
         Yields:
-            Reports of its epochs; at last its trained tensors. After an interruption reports come again, from epoch 0
+            Reports of its epochs; at last its tower. After an interruption reports come again, from epoch 0
             on: a report takes the place of what was heard about its epoch and later ones.
 
         Raises:
@@ -128,7 +127,7 @@ class PackRunner:
             if isinstance(news, BaseException):
                 raise news
             yield news
-            if isinstance(news, dict):
+            if isinstance(news, Tuned):
                 return
 
     def _run(self) -> None:
@@ -177,7 +176,9 @@ class PackRunner:
         if fitting < min(most, self._limit, num_asking):
             each = member_bytes(backbone, first.trainable, tokens)
             first.news.put(
-                Notice(f"a trial in a pack needs about {each / 1e9:.1f} GB: {fitting} of {num_asking} are tuned at a time")
+                Notice(
+                    f"a trial in a pack needs about {each / 1e9:.1f} GB: {fitting} of {num_asking} are tuned at a time"
+                )
             )
         return min(most, self._limit, fitting)
 
@@ -223,7 +224,7 @@ class PackRunner:
             request.news.put(report)
             if report.stopped_by is not None:
                 del self._active[trial_id]
-                request.news.put(pack.leave(trial_id))
+                request.news.put(Tuned(pack.leave(trial_id), peak_memory_bytes()))
 
     def _save_when_due(self, pack: Pack) -> None:
         if self._folder is None or time.monotonic() - self._saved_at < self._save_every_s:

@@ -78,7 +78,9 @@ class PackedTower:
             for name, value in backbone.weights.items()
             if name in trainable
         }
-        self._slices = {name: [nn.Parameter(one) for one in tensor.detach().unbind(0)] for name, tensor in self.stacked.items()}
+        self._slices = {
+            name: [nn.Parameter(one) for one in tensor.detach().unbind(0)] for name, tensor in self.stacked.items()
+        }
         self._row_multiple = ROW_MULTIPLE if self.device.type == "cuda" else 1
         blocks = [f"encoder.layer.{number}." for number in range(backbone.num_blocks)]
         beginnings = [tuple(f"embeddings.{table}" for table in _TABLES), "embeddings.LayerNorm", *blocks]
@@ -189,9 +191,7 @@ class PackedTower:
             return functional.linear(hidden, weight, bias)
         if bias.dim() == 2:
             bias = bias[:, None]
-        return torch.matmul(hidden, weight.mT) + bias if weight.dim() == 2 else torch.baddbmm(
-            bias, hidden, weight.mT
-        )
+        return torch.matmul(hidden, weight.mT) + bias if weight.dim() == 2 else torch.baddbmm(bias, hidden, weight.mT)
 
     def _norm(self, hidden: torch.Tensor, name: str) -> torch.Tensor:
         weight, bias = self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias")

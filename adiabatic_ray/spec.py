@@ -178,15 +178,35 @@ class ClusterSpec(Frozen):
     scored alike (`orchestrator`), so what they move in one they move in both.
     """
 
-    trial_cpus: float = Field(1, gt=0, description="CPUs a trial holds, and its torch threads")
-    trial_gpus: float = Field(0, ge=0, description="GPUs a trial holds; a fraction shares one")
+    tuners: int | None = Field(
+        None,
+        ge=1,
+        description="processes that tune, each with a pack; none: as many as there is room for beside the evaluators. "
+        "Give the number that an autoscaled cluster shall grow to",
+    )
+    pack_size: int = Field(
+        1,
+        ge=1,
+        description="trials that a tuner tunes side by side. A GPU is bound by launches and wants 16 or more; a CPU "
+        "gains nothing (docs/performance.md)",
+    )
+    tuner_cpus: float = Field(1, gt=0, description="CPUs a tuner holds, and its torch threads")
+    tuner_gpus: float = Field(0, ge=0, description="GPUs a tuner holds; a fraction shares one")
+    checkpoint_every_s: float = Field(
+        300,
+        ge=0,
+        description="seconds between two savings of the trials in a pack, at the end of an epoch; what a lost "
+        "process costs at most, beside an epoch. A trial of E5-small takes some 340 MB",
+    )
     evaluators: int = Field(1, ge=1, description="actors in the evaluation pool")
     evaluator_cpus: float = Field(
-        1, ge=0, description="CPUs an actor reserves; 0 lets it use what a waiting trial leaves idle"
+        1, ge=0, description="CPUs an actor reserves; 0 lets it use what a waiting tuner leaves idle"
     )
     evaluator_gpus: float = Field(0, ge=0, description="GPUs an actor reserves")
     evaluator_threads: int = Field(1, ge=1, description="torch threads of an actor")
-    max_concurrent_trials: int | None = Field(None, ge=1, description="none: as many as the resources allow")
+    max_concurrent_trials: int | None = Field(
+        None, ge=1, description="trials in flight; none: all slots, and one more for each evaluator"
+    )
     max_failures: int = Field(2, ge=0, description="retries of a trial after an infrastructure fault")
 
 

@@ -22,9 +22,10 @@ from ray.exceptions import RayTaskError
 from adiabatic_ray import provenance, results
 from adiabatic_ray.actors import EvaluationPool, SharedSets
 from adiabatic_ray.backbones import digest_of_weights
+from adiabatic_ray.cluster import check_resources
 from adiabatic_ray.counts import Counts
 from adiabatic_ray.events import StageListener
-from adiabatic_ray.orchestrator import check_resources, open_banks, untuned_counts, untuned_id_of
+from adiabatic_ray.orchestrator import open_banks, untuned_counts, untuned_id_of
 from adiabatic_ray.prepare import EvaluationInputs, Loader, prepare_sets
 from adiabatic_ray.spec import ClusterSpec, UntunedSpec
 from adiabatic_ray.tower_sources import GivenTower, read_tower
@@ -82,7 +83,7 @@ def run_evaluation(
 
     Args:
         evaluation: of `plan_evaluation`.
-        cluster: as for a sweep: the evaluation pool, and with `trial_cpus` and `trial_gpus` what encodes passages.
+        cluster: as for a sweep: the evaluation pool, and with `tuner_cpus` and `tuner_gpus` what encodes passages.
         out: results folder; that of a sweep with the same sets shares the counts of the base, and lets
             `adiabatic compare` set the tower beside the trials.
         banks: folder of passage banks.

@@ -7,7 +7,6 @@ hears of the epochs (`report`). The row in `trials` is written last: it means th
 from __future__ import annotations
 
 import json
-import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,11 +22,12 @@ from adiabatic_ray.counts import Counts
 from adiabatic_ray.member import EpochReport
 from adiabatic_ray.results import TrialStatus
 from adiabatic_ray.spec import TrialSpec
-from adiabatic_ray.tune import trainable_names
+from adiabatic_ray.tune import Tuned, trainable_names
 
 Report = Callable[[EpochReport], None]
-Tune = Callable[[TrialSpec, Report], Mapping[str, np.ndarray]]
-"""Tunes a trial, reports its epochs and gives its trained tensors."""
+Tune = Callable[[TrialSpec, Report], Tuned]
+"""Tunes a trial and reports its epochs. After an interruption epochs come again: a report takes the place of what was
+reported about its epoch and later ones."""
 Score = Callable[[Mapping[str, np.ndarray]], list[Counts]]
 """Counts of every evaluation set for the tower with these changed tensors."""
 
@@ -57,27 +57,26 @@ def run_trial(
         ValueError: a specification that cannot be run (nothing to train, too few samples).
         OSError: results cannot be written; what was written is whole, and the trial counts as not done.
     """
-    trial_id, started_at, started = trial.trial_id, datetime.now(UTC), time.monotonic()
+    trial_id, started_at = trial.trial_id, datetime.now(UTC)
     trainable, frozen = trainable_names(backbone, trial.tuning.freeze)
     reports: list[EpochReport] = []
 
     def heard(epoch: EpochReport) -> None:
-        reports[epoch.epoch :] = [epoch]  # after an interruption epochs come again
+        reports[epoch.epoch :] = [epoch]
         report(epoch)
 
-    trained = tune(trial, heard)
-    tune_s = time.monotonic() - started
-    last = reports[-1]
+    tuned = tune(trial, heard)
+    trained, last = tuned.tensors, reports[-1]
     is_broken = last.stopped_by == "diverged" or not all(np.isfinite(value).all() for value in trained.values())
     status = TrialStatus.DIVERGED if is_broken else TrialStatus.COMPLETE
     evaluate_s = 0.0
     if status is TrialStatus.COMPLETE:
         changed = towers.changed_tensors(backbone, trained)
         evaluation_started = time.monotonic()
-        tuned = score(changed)
+        scored = score(changed)
         evaluate_s = time.monotonic() - evaluation_started
         towers.save_tower(context.out / "towers" / trial_id, changed, backbone, trial_id)
-        write_scores(context.out, trial_id, context.untuned, tuned)
+        write_scores(context.out, trial_id, context.untuned, scored)
     results.write_table(context.out, "curves", trial_id, [_curve_row(trial_id, epoch) for epoch in reports])
     moved = drift.drift_rows(trial_id, backbone.weights, trained, trial.tuning.learning_rate)
     results.write_table(context.out, "drift", trial_id, moved)
@@ -100,9 +99,9 @@ def run_trial(
         "num_steps": last.num_steps,
         "kept_epoch": _kept_epoch(reports, trial),
         "stopped_by": "diverged" if is_broken else last.stopped_by,
-        "tune_s": tune_s,
+        "tune_s": last.elapsed_s,
         "evaluate_s": evaluate_s,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory_bytes": tuned.peak_memory_bytes,
         "started_at": started_at,
         "finished_at": datetime.now(UTC),
         "spec_json": trial.model_dump_json(),

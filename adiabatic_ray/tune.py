@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +14,16 @@ from adiabatic_ray.member import EpochReport
 from adiabatic_ray.pack import Pack
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning_data import TuningTriplets
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning leaves."""
+
+    tensors: Mapping[str, np.ndarray]
+    """The trained ones, by name: see `Member.trained`."""
+    peak_memory_bytes: int
+    """Largest resident memory so far of the process that tuned."""
 
 
 def trainable_names(backbone: Backbone, freeze: str) -> tuple[list[str], list[str]]:
@@ -33,7 +45,7 @@ def tune(
     token_budget: int,
     report: Callable[[EpochReport], None],
     device: str = "cpu",
-) -> dict[str, np.ndarray]:
+) -> Tuned:
     """Tune a query tower.
 
     Args:
@@ -45,9 +57,6 @@ def tune(
         report: called after epoch 0, the untuned tower, and after each epoch; the last report says what stopped it.
         device: where it runs.
 
-    Returns:
-        The trained tensors, by name: see `Member.trained`.
-
     Raises:
         ValueError: fewer samples than one batch, no validation samples, or nothing to train.
     """
@@ -58,4 +67,9 @@ def tune(
     while current.stopped_by is None:
         current = pack.run_epoch()["alone"]
         report(current)
-    return pack.leave("alone")
+    return Tuned(pack.leave("alone"), peak_memory_bytes())
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts kilobytes

@@ -17,7 +17,7 @@ import ray
 import torch
 
 from adiabatic_ray.backbones import Backbone, load_backbone
-from adiabatic_ray.orchestrator import start_ray
+from adiabatic_ray.cluster import start_ray
 from adiabatic_ray.spec import PACKAGED_E5
 from adiabatic_ray.tune import trainable_names
 

@@ -86,8 +86,8 @@ def _choose(console: Console, work: Workload, use_ray: bool) -> list[Negatives]:
 
         if not use_ray:
             return choose_all(work, progress)
+        from adiabatic_ray.cluster import start_ray
         from adiabatic_ray.negative_tasks import choose_on_cluster
-        from adiabatic_ray.orchestrator import start_ray
 
         start_ray()
         return choose_on_cluster(work, progress)

@@ -58,7 +58,7 @@ def evaluate(
     if base is not None:
         untuned = untuned.model_copy(update={"backbone": with_base(untuned.backbone, base)})
     prepare_environment()
-    from adiabatic_ray.orchestrator import start_ray
+    from adiabatic_ray.cluster import start_ray
     from adiabatic_ray.tower_evaluation import plan_evaluation, run_evaluation
 
     from .progress import StageProgress

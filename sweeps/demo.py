@@ -29,5 +29,5 @@ def sweep() -> SweepSpec:
             evaluation=EvaluationSpec(sets=(tuned, held_out, CldrNames(num_names=100))),
         ),
         grid={"tuning.learning_rate": geometric(2e-7, 1e-3, 7), "tuning.seed": (0, 1)},
-        cluster=ClusterSpec(trial_cpus=1, evaluators=2, evaluator_cpus=0, evaluator_threads=1),
+        cluster=ClusterSpec(tuner_cpus=1, evaluators=2, evaluator_cpus=0, evaluator_threads=1),
     )

@@ -38,5 +38,5 @@ def sweep() -> SweepSpec:
             ),
         ),
         grid={"tuning.learning_rate": RATES},
-        cluster=ClusterSpec(trial_cpus=1, evaluators=2, evaluator_cpus=0, evaluator_threads=1),
+        cluster=ClusterSpec(tuner_cpus=1, evaluators=2, evaluator_cpus=0, evaluator_threads=1),
     )

@@ -444,7 +444,7 @@ def test_sources_read_the_file(metadata: Path, tmp_path: Path) -> None:
 def ray_cluster() -> Iterator[None]:
     import ray
 
-    from adiabatic_ray.orchestrator import start_ray
+    from adiabatic_ray.cluster import start_ray
 
     start_ray()
     yield

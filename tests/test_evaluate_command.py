@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from adiabatic_ray import orchestrator, results
-from adiabatic_ray.orchestrator import run_sweep, start_ray
+from adiabatic_ray import cluster, results
+from adiabatic_ray.cluster import start_ray
+from adiabatic_ray.orchestrator import run_sweep
 from adiabatic_ray.prepare import Loader
 from adiabatic_ray.spec import EvaluationSpec, SweepSpec
 from adiabatic_ray.towers import FILE_NAME, load_changed
@@ -114,7 +115,7 @@ def test_a_trials_tower_gives_its_trials_rows_bit_for_bit(
     ):
         assert words in done.output
     assert f"{row['num_changed']} of 37 tensors of the tower differ" in done.output
-    monkeypatch.setattr(orchestrator, "start_ray", lambda: pytest.fail("nothing is left to do"))
+    monkeypatch.setattr(cluster, "start_ray", lambda: pytest.fail("nothing is left to do"))
     again = evaluate(swept, swept.tower(1), tmp_path)
     assert again.exit_code == 0 and f"{row['trial_id']} is scored already" in again.output
     assert again.output.partition("untuned  ")[2] == done.output.partition("untuned  ")[2]
@@ -193,7 +194,7 @@ def test_a_tower_that_embeds_to_infinity_is_the_users_error(swept: Folders, tmp_
 def test_bad_input_is_refused_before_ray_starts(
     folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orchestrator, "start_ray", lambda: pytest.fail("started in vain"))
+    monkeypatch.setattr(cluster, "start_ray", lambda: pytest.fail("started in vain"))
     narrow = save_tiny_bert(tmp_path / "narrow", hidden_size=16)
     out = tmp_path / "out"
     refused(evaluate(folders, narrow, out), "embeddings of its base's size, 32", "got 16")

@@ -19,7 +19,9 @@ def _member(**changes: object) -> Member:
     return Member(_spec(**changes), {"weight": torch.nn.Parameter(torch.zeros(2))}, 12)
 
 
-def _run(script: list[tuple[float, int]], train_loss: float = 0.5, **changes: object) -> tuple[list[EpochReport], float]:
+def _run(
+    script: list[tuple[float, int]], train_loss: float = 0.5, **changes: object
+) -> tuple[list[EpochReport], float]:
     """Validations of a script; every epoch sets the weight to its number. The reports, and the weight that is kept."""
     member = _member(**changes)
     for epoch, (loss, errors) in enumerate(script):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import ray
 
-from adiabatic_ray.orchestrator import check_resources, pin_trials
+from adiabatic_ray.cluster import check_resources
+from adiabatic_ray.orchestrator import pin_trials
 from adiabatic_ray.prepare import Loader
 from adiabatic_ray.spec import ClusterSpec, with_changes
 from tests.small_sweep import small_sweep
@@ -37,11 +38,11 @@ def test_a_cluster_that_may_grow_is_waited_for_and_this_machine_is_not(monkeypat
     monkeypatch.setattr(ray, "cluster_resources", resources)
     stages = Stages()
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    check_resources(ClusterSpec(trial_cpus=2, evaluators=3), stages)
+    check_resources(ClusterSpec(tuner_cpus=2, evaluators=3), stages)
     assert stages.heard == ["the cluster has 0 of 5 CPUs: waiting for nodes to join"]
     monkeypatch.delenv("RAY_ADDRESS")
     with pytest.raises(ValueError, match="must fit the cluster, got 3 x 1 \\+ 2 CPUs for 0"):
-        check_resources(ClusterSpec(trial_cpus=2, evaluators=3), stages)
+        check_resources(ClusterSpec(tuner_cpus=2, evaluators=3), stages)
 
 
 def test_trials_that_pinning_shows_to_be_the_same_are_refused(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def _run_all(pack: Pack, backbone: Backbone, specs: dict[str, TuningSpec]) -> di
 
 def _alone(backbone: Backbone, triplets: TuningTriplets, spec: TuningSpec) -> Run:
     reports: list[EpochReport] = []
-    return reports, tune(backbone, spec, triplets, triplets, BUDGET, reports.append)
+    return reports, dict(tune(backbone, spec, triplets, triplets, BUDGET, reports.append).tensors)
 
 
 def _check_alike(backbone: Backbone, got: Run, expected: Run, spec: TuningSpec) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from adiabatic_ray import checkpoints
-from adiabatic_ray.backbones import Backbone, load_backbone
+from adiabatic_ray.backbones import load_backbone
 from adiabatic_ray.encode import encode
 from adiabatic_ray.member import EpochReport
 from adiabatic_ray.pack import Pack
@@ -62,7 +62,7 @@ def _hear(runner: PackRunner, name: str, spec: TuningSpec, material: Material) -
         elif isinstance(news, EpochReport):
             reports[news.epoch :] = [news]
         else:
-            return reports, notices, news
+            return reports, notices, dict(news.tensors)
     raise AssertionError("the call ended without tensors")
 
 
@@ -74,7 +74,7 @@ def _hear_all(runner: PackRunner, asked: dict[str, tuple[TuningSpec, Material]])
 
 def _check_as_alone(heard: Heard, spec: TuningSpec, material: Material) -> None:
     reports: list[EpochReport] = []
-    trained = tune(material.backbone, spec, material.triplets, material.validation, BUDGET, reports.append)
+    trained = tune(material.backbone, spec, material.triplets, material.validation, BUDGET, reports.append).tensors
     assert [(one.epoch, one.stopped_by) for one in heard[0]] == [(one.epoch, one.stopped_by) for one in reports]
     for one, expected in zip(heard[0], reports, strict=True):
         assert one.train_loss == pytest.approx(expected.train_loss, rel=1e-4, nan_ok=True)
@@ -100,7 +100,9 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("pack_size", [1, 3, 8])
 def test_many_trials_share_a_few_slots(material: Material, other: Material, pack_size: int, sizes: list[int]) -> None:
-    asked = {f"rate {number}": (_spec(learning_rate=number * 1e-4, max_epochs=number), material) for number in (1, 2, 4)}
+    asked = {
+        f"rate {number}": (_spec(learning_rate=number * 1e-4, max_epochs=number), material) for number in (1, 2, 4)
+    }
     asked |= {
         "batch": (_spec(batch_size=5), material),
         "dropout": (_spec(dropout=True), material),

@@ -47,7 +47,9 @@ def _load(packed: PackedTower, slot: int, values: dict[str, np.ndarray]) -> None
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-@pytest.mark.parametrize("freeze", ["embeddings", "emb.base", "", "embeddings, B0", "B1", "*.LayerNorm.*", "*.bias", "*.weight"])
+@pytest.mark.parametrize(
+    "freeze", ["embeddings", "emb.base", "", "embeddings, B0", "B1", "*.LayerNorm.*", "*.bias", "*.weight"]
+)
 def test_members_embed_and_learn_as_towers_do(backbone: Backbone, freeze: str, pooling: str) -> None:
     backbone = replace(backbone, spec=backbone.spec.model_copy(update={"pooling": pooling}))
     names = trainable_names(backbone, freeze)[0] if freeze else list(backbone.weights)

@@ -17,14 +17,16 @@ from mlflow.tracking import MlflowClient
 
 from adiabatic_ray import evaluate, results, tracking
 from adiabatic_ray.actors import use_threads
+from adiabatic_ray.cluster import start_ray
 from adiabatic_ray.counts import Counts
 from adiabatic_ray.encode import encode
-from adiabatic_ray.orchestrator import pin_trials, run_sweep, start_ray
+from adiabatic_ray.orchestrator import pin_trials, run_sweep
 from adiabatic_ray.prepare import Loader, prepare
 from adiabatic_ray.results import TrialStatus
-from adiabatic_ray.spec import SweepSpec, with_changes
+from adiabatic_ray.spec import SweepSpec, TrialSpec, with_changes
 from adiabatic_ray.towers import changed_tensors, load_changed, tuned_tower
-from adiabatic_ray.trial import TrialContext, run_trial
+from adiabatic_ray.trial import Report, TrialContext, run_trial
+from adiabatic_ray.tune import Tuned, tune
 from tests.small_sweep import small_sweep
 
 pytestmark = pytest.mark.ray
@@ -87,7 +89,7 @@ def _same_tables(one: Path, other: Path) -> None:
 
 
 def _without_ray(spec: SweepSpec, out: Path) -> None:
-    use_threads(spec.cluster.trial_cpus)  # float sums depend on how many threads share them
+    use_threads(spec.cluster.tuner_cpus)  # float sums depend on how many threads share them
     loader = Loader()
     for trial in pin_trials(spec, loader):
         inputs = loader.load(trial)
@@ -103,7 +105,10 @@ def _without_ray(spec: SweepSpec, out: Path) -> None:
         def score(changed: dict[str, np.ndarray]) -> list[Counts]:
             return evaluate.score_sets(tuned_tower(inputs.backbone, changed), kit.evaluation, inputs.token_budget)  # noqa: B023
 
-        run_trial(trial, context, inputs.backbone, kit.tuning, kit.validation, score, lambda report: None)  # type: ignore[arg-type]
+        def tuned(trial: TrialSpec, report: Report) -> Tuned:
+            return tune(inputs.backbone, trial.tuning, kit.tuning, kit.validation, inputs.token_budget, report)  # noqa: B023
+
+        run_trial(trial, context, inputs.backbone, tuned, score, lambda report: None)
 
 
 def test_one_actor_three_actors_and_no_ray_give_identical_rows(

@@ -1,0 +1,179 @@
+"""Ray's side of tuning: actors that hold packs, and the lobby where a trial is told which one has room.
+
+A Tune trial holds no device. It leases a slot in an actor that holds a pack of query towers on one, hears its epochs,
+and has its tower scored by the evaluation pool while its slot serves the next trial. So every trial stays one of Tune's
+trials, with its own reports, retries and place in a search, and the device always has a full pack; and the evaluation of
+one trial overlaps the tuning of others without anybody arranging it. The other way, a whole pack as one Tune trial,
+would hide the members from Tune's searchers and retries, and let a slot stand empty until the last of its pack is done.
+
+An actor that is lost is started again by Ray; its trials fail with it, Tune tries each of them once more, and they go
+on from their last saved state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import torch
+from ray.exceptions import RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from adiabatic_ray.actors import device_for, use_threads
+from adiabatic_ray.member import EpochReport
+from adiabatic_ray.pack_runner import Material, Notice, PackRunner
+from adiabatic_ray.spec import ClusterSpec, TuningSpec
+from adiabatic_ray.tune import Tuned
+
+_SECONDS_TO_SAY_SO = 5.0
+"""Time that an actor whose device failed leaves its trials to hear of it, before it makes way for a new process."""
+_CALLS_BESIDE_MEMBERS = 64
+"""Calls that an actor holds beside its pack: trials that wait for a slot, and those of packs that take turns."""
+
+
+@dataclass(frozen=True)
+class MaterialRefs:
+    """What the trials of a group are tuned from, in the object store."""
+
+    key: str
+    backbone_ref: Any
+    tuning_ref: Any
+    """(triplets, validation)."""
+    token_budget: int
+
+
+@ray.remote(num_cpus=0)
+class Lobby:
+    """Knows which actors are there and how many trials each one has."""
+
+    def __init__(self) -> None:
+        self._trials: dict[int, set[str]] = {}
+        self._changed = asyncio.Condition()
+
+    async def register(self, tuner: int) -> None:
+        """An actor is there, for the first time or again."""
+        async with self._changed:
+            self._trials[tuner] = set()
+            self._changed.notify_all()
+
+    async def lost(self, tuner: int) -> None:
+        """An actor did not answer: nobody is sent there until it registers again."""
+        self._trials.pop(tuner, None)
+
+    async def enter(self, trial_id: str) -> int:
+        """Number of the actor with the fewest trials; waits until there is one."""
+        await self.leave(trial_id)
+        async with self._changed:
+            await self._changed.wait_for(lambda: bool(self._trials))
+            tuner = min(self._trials, key=lambda number: (len(self._trials[number]), number))
+            self._trials[tuner].add(trial_id)
+            return tuner
+
+    async def leave(self, trial_id: str) -> None:
+        """A trial is tuned, or gave up."""
+        for trials in self._trials.values():
+            trials.discard(trial_id)
+
+
+@ray.remote(max_restarts=-1, max_task_retries=0)
+class Tuner:
+    """Holds a pack on its device."""
+
+    def __init__(self, number: int, lobby: Any, cluster: ClusterSpec, folder: str) -> None:
+        use_threads(cluster.tuner_cpus)
+        self._number, self._lobby, self._device = number, lobby, device_for(cluster.tuner_gpus)
+        self._material: dict[str, Material] = {}
+        self._runner = PackRunner(
+            cluster.pack_size, self._device, self._free_bytes, Path(folder), cluster.checkpoint_every_s
+        )
+        ray.get(lobby.register.remote(number))
+
+    def tune(self, trial_id: str, spec: TuningSpec, refs: MaterialRefs) -> Any:
+        """Yields what `PackRunner.tune` yields."""
+        if refs.key not in self._material:
+            backbone, (triplets, validation) = ray.get([refs.backbone_ref, refs.tuning_ref])
+            self._material[refs.key] = Material(refs.key, backbone, triplets, validation, refs.token_budget)
+        try:
+            yield from self._runner.tune(trial_id, spec, self._material[refs.key])
+        except (ValueError, torch.OutOfMemoryError):
+            raise
+        except RuntimeError:
+            if self._device != "cpu":  # after an error of its kernels a process can't use a GPU any more
+                ray.get(self._lobby.lost.remote(self._number))
+                threading.Timer(_SECONDS_TO_SAY_SO, os._exit, (1,)).start()
+            raise
+
+    def _free_bytes(self) -> int:
+        if self._device == "cpu":
+            return int(psutil.virtual_memory().available)
+        free, _ = torch.cuda.mem_get_info()
+        return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+
+
+@dataclass(frozen=True)
+class TunerPool:
+    """Handles of the actors; trials receive it and share it."""
+
+    lobby: Any
+    tuners: tuple[Any, ...]
+
+    @staticmethod
+    def place(cluster: ClusterSpec, num_tuners: int, folder: Path) -> TunerPool:
+        """Start the actors. Those for which a cluster has no room yet serve as soon as they are placed.
+
+        Args:
+            cluster: size of a pack, CPUs and GPUs of an actor.
+            num_tuners: actors.
+            folder: of the trials' saved states, shared by all nodes.
+        """
+        # The lobby has no copy: it stays where the driver is, without which there is no sweep anyway.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        lobby = Lobby.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+        options = Tuner.options(  # type: ignore[attr-defined]
+            num_cpus=cluster.tuner_cpus,
+            num_gpus=cluster.tuner_gpus,
+            max_concurrency=cluster.pack_size + _CALLS_BESIDE_MEMBERS,
+        )
+        return TunerPool(lobby, tuple(options.remote(n, lobby, cluster, str(folder)) for n in range(num_tuners)))
+
+    def tune(
+        self,
+        trial_id: str,
+        spec: TuningSpec,
+        refs: MaterialRefs,
+        report: Callable[[EpochReport], None],
+        notice: Callable[[str], None],
+    ) -> Tuned:
+        """Lease a slot, tune, and give it back.
+
+        Raises:
+            RayError: what the actor raised, or that it was lost.
+        """
+        number = ray.get(self.lobby.enter.remote(trial_id))
+        try:
+            for ref in self.tuners[number].tune.options(num_returns="streaming").remote(trial_id, spec, refs):
+                news = ray.get(ref)
+                if isinstance(news, Tuned):
+                    return news
+                if isinstance(news, Notice):
+                    notice(news.text)
+                else:
+                    report(news)
+        except RayActorError:
+            ray.get(self.lobby.lost.remote(number))
+            raise
+        finally:
+            self.lobby.leave.remote(trial_id)
+        raise AssertionError("a tuner's call ended without a tower")
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in (*self.tuners, self.lobby):
+            ray.kill(actor)
