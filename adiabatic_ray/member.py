@@ -126,8 +126,10 @@ class Member:
         return report
 
     def trained(self) -> dict[str, np.ndarray]:
-        """Tensors that `spec.keep` asks for, copies on the CPU: the last improved state (of epoch 0 when none improved)
-        or the final one; of a diverged trial the final one.
+        """Copies, on the CPU, of the tensors in the state that `spec.keep` asks for.
+
+        That is the last improved one (the untuned one when no epoch improved), or the final one. Of a diverged trial
+        it is the final one.
         """
         kept = None if self.stopped_by == "diverged" else self._kept
         tensors: Mapping[str, torch.Tensor] = self.parameters if kept is None else kept
@@ -135,7 +137,7 @@ class Member:
 
     def state(self) -> MemberState:
         """Everything needed to go on after the last finished epoch; not for trials with dropout."""
-        tensors = {f"weights.{name}": parameter for name, parameter in self.parameters.items()}
+        tensors: dict[str, torch.Tensor] = {f"weights.{name}": one for name, one in self.parameters.items()}
         tensors |= {f"kept.{name}": tensor for name, tensor in (self._kept or {}).items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():

@@ -1,9 +1,9 @@
 """Runs a sweep: pin, build the banks, place the evaluation pool, let Ray Tune schedule the trials that are missing.
 
 Ray is a shell around `trial.run_trial`. The order of the steps is what keeps a cluster from locking up: banks are built
-by tasks that end, then the pools that score and tune are placed, and only then do trials, which hold neither a CPU nor a
-GPU, lease what the pools offer. A trial that is
-finished on disk is never run again, so running the same command again resumes.
+by tasks that end, then the pools that score and tune are placed, and only then do trials, which hold neither CPU nor
+GPU, lease what the pools offer. A trial that is finished on disk is never run again, so running the same command again
+resumes.
 """
 
 from __future__ import annotations

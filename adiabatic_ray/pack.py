@@ -1,8 +1,8 @@
 """Tunes the members of a pack side by side: a slot for each, one step of all of them at a time.
 
 Members read the same data in their own orders and differ in rate, margin, decay, freeze plan, seed and stopping; they
-share backbone, batch size and steps an epoch, so that an epoch ends for all at once. A member that stops frees its slot,
-and the next one joins at the next epoch. Only query towers run: positives and negatives are rows of the passage bank.
+share backbone, batch size and steps an epoch, so that an epoch ends for all at once. A member that stops frees its
+slot, and the next one joins at the next epoch. Only query towers run: positives and negatives are rows of the passage bank.
 Nothing is read back from the device within an epoch.
 
 Legend: K slots, M distinct batches of a step, B queries of a batch, Q validation queries, P passages, D embedding size.

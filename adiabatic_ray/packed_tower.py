@@ -83,10 +83,14 @@ class PackedTower:
         }
         self._row_multiple = ROW_MULTIPLE if self.device.type == "cuda" else 1
         blocks = [f"encoder.layer.{number}." for number in range(backbone.num_blocks)]
-        beginnings = [tuple(f"embeddings.{table}" for table in _TABLES), "embeddings.LayerNorm", *blocks]
+        beginnings: list[str | tuple[str, ...]] = [
+            tuple(f"embeddings.{table}" for table in _TABLES),
+            "embeddings.LayerNorm",
+            *blocks,
+        ]
         self._stages: list[Callable[[_Flow], torch.Tensor]] = [
             self._embed_tokens,
-            lambda flow: self._norm(flow.hidden, "embeddings.LayerNorm"),
+            lambda flow: self._norm(flow.last, "embeddings.LayerNorm"),
             *(partial(self._block, block) for block in blocks),
         ]
         self._first_stacked = min(
@@ -150,8 +154,7 @@ class PackedTower:
             if number == self._first_stacked:
                 flow = flow.spread(self.num_slots, row_of_member_K)
             flow = replace(flow, hidden=stage(flow))
-        assert flow.hidden is not None
-        return flow.pool @ flow.hidden
+        return flow.pool @ flow.last
 
     def _pool(self, rows: TokenRows) -> torch.Tensor:
         """Weights [M, B, S] that make a text's embedding of its tokens."""
@@ -175,10 +178,9 @@ class PackedTower:
         return functional.embedding(rows_MS + offsets_K1, stacked_KVD.flatten(0, 1))
 
     def _block(self, prefix: str, flow: _Flow) -> torch.Tensor:
-        hidden = flow.hidden
-        assert hidden is not None
+        hidden = flow.last
         parts = (self._linear(hidden, f"{prefix}attention.self.{part}") for part in ("query", "key", "value"))
-        queries, keys, values = (part.unflatten(2, (self._num_heads, -1)).transpose(1, 2) for part in parts)
+        queries, keys, values = (part.view(*part.shape[:2], self._num_heads, -1).transpose(1, 2) for part in parts)
         attended = functional.scaled_dot_product_attention(queries, keys, values, flow.visible)
         attended = self._linear(attended.transpose(1, 2).flatten(2), f"{prefix}attention.output.dense")
         hidden = self._norm(attended + hidden, f"{prefix}attention.output.LayerNorm")
@@ -217,6 +219,12 @@ class _Flow:
     """float [., B, S]."""
     hidden: torch.Tensor | None
     """float [., S, D]."""
+
+    @property
+    def last(self) -> torch.Tensor:
+        """What the stage before gave."""
+        assert self.hidden is not None
+        return self.hidden
 
     def spread(self, num_slots: int, row_of_member_K: torch.Tensor | None) -> _Flow:
         """One entry a member."""

@@ -1,7 +1,7 @@
 """Ray Tune's share: one Tune trial for each trial, which leases a tuner's slot, has its tower scored and is recorded.
 
-A Tune trial reserves memory only, for its own process; tuners and evaluators hold CPUs and GPUs. So trials that wait can
-never keep a pool from being placed, and one that is scored or recorded leaves its tuner to others.
+A Tune trial reserves memory only, for its own process; tuners and evaluators hold CPUs and GPUs. So trials that wait
+can never keep a pool from being placed, and one that is scored or recorded leaves its tuner to others.
 """
 
 from __future__ import annotations

@@ -30,8 +30,10 @@ class TokenRows:
 
     def to(self, device: torch.device) -> TokenRows:
         """The same on a device."""
-        tensors = (self.ids_MS, self.positions_MS, self.text_of_token_MS)
-        return TokenRows(*(tensor.to(device, non_blocking=True) for tensor in tensors), self.num_texts)
+        ids_MS, positions_MS, text_of_token_MS = (
+            tensor.to(device, non_blocking=True) for tensor in (self.ids_MS, self.positions_MS, self.text_of_token_MS)
+        )
+        return TokenRows(ids_MS, positions_MS, text_of_token_MS, self.num_texts)
 
 
 def lay_out(texts: TokenizedTexts, rows_MB: np.ndarray, multiple: int = 1) -> TokenRows:
@@ -55,4 +57,5 @@ def lay_out(texts: TokenizedTexts, rows_MB: np.ndarray, multiple: int = 1) -> To
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
     positions_MS[is_token_MS] = np.arange(len(starts)) - starts
     text_of_token_MS[is_token_MS] = np.repeat(np.tile(np.arange(num_texts), num_rows), lengths)
-    return TokenRows(*map(torch.from_numpy, (ids_MS, positions_MS, text_of_token_MS)), num_texts)
+    ids, positions, text_of_token = (torch.from_numpy(one) for one in (ids_MS, positions_MS, text_of_token_MS))
+    return TokenRows(ids, positions, text_of_token, num_texts)

@@ -1,10 +1,11 @@
 """Ray's side of tuning: actors that hold packs, and the lobby where a trial is told which one has room.
 
 A Tune trial holds no device. It leases a slot in an actor that holds a pack of query towers on one, hears its epochs,
-and has its tower scored by the evaluation pool while its slot serves the next trial. So every trial stays one of Tune's
-trials, with its own reports, retries and place in a search, and the device always has a full pack; and the evaluation of
-one trial overlaps the tuning of others without anybody arranging it. The other way, a whole pack as one Tune trial,
-would hide the members from Tune's searchers and retries, and let a slot stand empty until the last of its pack is done.
+and has its tower scored by the evaluation pool while its slot serves the next trial. So every trial stays one of
+Tune's, with its own reports, retries and place in a search; the device has a full pack while there are trials; and the
+evaluation of one trial overlaps the tuning of others without anybody arranging it. The other way, a whole pack as one
+Tune trial, would hide the members from Tune's searchers and retries, and let a slot stand empty until the last of its
+pack is done.
 
 An actor that is lost is started again by Ray; its trials fail with it, Tune tries each of them once more, and they go
 on from their last saved state.
