@@ -8,7 +8,7 @@ Legend: B texts of a batch, N texts, D embedding size; the first axis has one en
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -36,10 +36,14 @@ class LoneTower:
         """What can be trained, by name."""
         return self._parameters
 
-    def embed_batch(self, texts: TokenizedTexts, rows_KB: np.ndarray) -> torch.Tensor:
+    def batch(self, texts: TokenizedTexts, rows_KB: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """Token ids and mask [B, T]."""
+        return pad(texts, rows_KB[0], self.device)
+
+    def embed_batch(self, batch: Sequence[torch.Tensor], num_texts: int) -> torch.Tensor:
         """Embeddings [1, B, D] with gradients, dropout as asked for."""
         self._tower.train(self._dropout)
-        embeddings_BD: torch.Tensor = self._tower(*pad(texts, rows_KB[0], self.device))
+        embeddings_BD: torch.Tensor = self._tower(*batch)
         return embeddings_BD[np.newaxis]
 
     def embed_all(self, texts: TokenizedTexts, token_budget: int) -> torch.Tensor:

@@ -15,6 +15,8 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], spec: TuningSpec) 
     At rates near 5e-8 that factor is exactly 1 in float32 for every decay below 0.6, and a step can be smaller than
     the spacing of the numbers it is added to: see `drift`.
     """
+    parameters = list(parameters)
+    on_gpu = bool(parameters) and parameters[0].device.type == "cuda"
     return torch.optim.AdamW(
         parameters,
         lr=spec.learning_rate,
@@ -22,4 +24,5 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], spec: TuningSpec) 
         eps=spec.adam_epsilon,
         weight_decay=spec.weight_decay,
         fused=True,
+        capturable=on_gpu,  # a step that is replayed as a graph counts itself on the device
     )

@@ -2,15 +2,15 @@
 
 Members read the same data in their own orders and differ in rate, margin, decay, freeze plan, seed and stopping; they
 share backbone, batch size and steps an epoch, so that an epoch ends for all at once. A member that stops frees its
-slot, and the next one joins at the next epoch. Only query towers run: positives and negatives are rows of the passage bank.
-Nothing is read back from the device within an epoch.
+slot, and the next one joins at the next epoch. Only query towers run: positives and negatives are rows of the passage
+bank. Nothing is read back from the device within an epoch.
 
 Legend: K slots, M distinct batches of a step, B queries of a batch, Q validation queries, P passages, D embedding size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from adiabatic_ray.backbones import Backbone, TokenizedTexts
+from adiabatic_ray.device_work import GraphedStep, to_device
 from adiabatic_ray.lone_tower import LoneTower
 from adiabatic_ray.member import EpochReport, Member, MemberState
 from adiabatic_ray.packed_tower import PackedTower, is_packable
@@ -40,8 +41,11 @@ class QueryTowers(Protocol):
     def parameters_of(self, slot: int) -> Mapping[str, nn.Parameter]:
         """What a member can train, by name."""
 
-    def embed_batch(self, texts: TokenizedTexts, rows_KB: np.ndarray) -> torch.Tensor:
-        """Embeddings [K, B, D] of each member's own texts, with gradients."""
+    def batch(self, texts: TokenizedTexts, rows_KB: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """Each member's own texts, in the form that `embed_batch` takes and on the device."""
+
+    def embed_batch(self, batch: Sequence[torch.Tensor], num_texts: int) -> torch.Tensor:
+        """Embeddings [K, B, D] of a batch, with gradients; nothing is copied to or from the device."""
 
     def embed_all(self, texts: TokenizedTexts, token_budget: int) -> torch.Tensor:
         """Embeddings [K, N, D] of the same texts under every member, without gradients."""
@@ -92,9 +96,11 @@ class Pack:
         else:
             self._towers = PackedTower(backbone, num_slots, trainable, device)
         self._triplets, self._validation = triplets, validation
+        self._validation_passages = [self._passages(validation, rows_Q) for rows_Q in _sides(validation)]
         self._members: list[tuple[str, Member] | None] = [None] * num_slots
-        every_Q = np.arange(len(validation))
-        self._validation_passages = [self._passages(validation, rows_Q, every_Q) for rows_Q in _sides(validation)]
+        self._margins_K1 = torch.zeros((num_slots, 1), device=self._towers.device)
+        self._is_active_K = torch.zeros(num_slots, device=self._towers.device)
+        self._run = GraphedStep(self._compute) if self._towers.device.type == "cuda" else self._compute
 
     @property
     def num_slots(self) -> int:
@@ -144,6 +150,8 @@ class Pack:
                 parameter.copy_(torch.tensor(self._backbone.weights[name]))
         member = Member(spec, {name: everything[name] for name in everything if name in trainable}, len(self._triplets))
         self._members[slot] = member_id, member
+        self._margins_K1[slot], self._is_active_K[slot] = spec.margin, 1
+        self._forget_step()
         if spec.dropout:
             torch.manual_seed(spec.seed)
         if state is not None:
@@ -160,7 +168,8 @@ class Pack:
         """
         slot = next(slot for slot, one in enumerate(self._members) if one is not None and one[0] == member_id)
         trained = self.members[member_id].trained()
-        self._members[slot] = None
+        self._members[slot], self._is_active_K[slot] = None, 0
+        self._forget_step()
         return trained
 
     def run_epoch(self) -> dict[str, EpochReport]:
@@ -176,17 +185,20 @@ class Pack:
         """One optimizer step of each active member; their mean losses [K], others' mean nothing."""
         rows = {slot: self._member(slot).next_rows() for slot in active}
         rows_KB = np.stack([rows.get(slot, rows[active[0]]) for slot in range(len(self._members))])
-        queries_KBD = self._towers.embed_batch(self._triplets.queries, rows_KB)
-        to_positive_KB, to_negative_KB = (
-            _distances(queries_KBD, self._passages(self._triplets, rows_Q, rows_KB))
-            for rows_Q in _sides(self._triplets)
-        )
-        loss_K = torch.relu(to_positive_KB - to_negative_KB + self._margins_K1()).mean(dim=1)
+        sides = (self._passages(self._triplets, rows_Q[rows_KB]) for rows_Q in _sides(self._triplets))
+        return self._run(*sides, *self._towers.batch(self._triplets.queries, rows_KB))
+
+    def _compute(self, positives_KBD: torch.Tensor, negatives_KBD: torch.Tensor, *batch: torch.Tensor) -> torch.Tensor:
+        """The part of a step that runs on the device alone."""
+        queries_KBD = self._towers.embed_batch(batch, positives_KBD.shape[1])
+        to_positive_KB, to_negative_KB = (_distances(queries_KBD, side) for side in (positives_KBD, negatives_KBD))
+        loss_K = torch.relu(to_positive_KB - to_negative_KB + self._margins_K1).mean(dim=1)
         self._towers.clear_gradients()
-        loss_K[active].sum().backward()  # type: ignore[no-untyped-call]
+        (loss_K * self._is_active_K).sum().backward()  # type: ignore[no-untyped-call]
         self._towers.hand_out_gradients()
-        for slot in active:
-            self._member(slot).optimizer.step()
+        for one in self._members:
+            if one is not None and one[1].stopped_by is None:
+                one[1].optimizer.step()
         return loss_K.detach()
 
     def _judge(self, slots: list[int], train_loss_K: torch.Tensor) -> dict[str, EpochReport]:
@@ -194,7 +206,7 @@ class Pack:
         with torch.inference_mode():
             queries_KQD = self._towers.embed_all(self._validation.queries, self._budget)
             to_positive_KQ, to_negative_KQ = (_distances(queries_KQD, side) for side in self._validation_passages)
-            loss_KQ = torch.relu(to_positive_KQ - to_negative_KQ + self._margins_K1())
+            loss_KQ = torch.relu(to_positive_KQ - to_negative_KQ + self._margins_K1)
             loss_K = loss_KQ.double().mean(dim=1).cpu()
             errors_K = (to_positive_KQ >= to_negative_KQ).sum(dim=1).cpu()
         reports = {}
@@ -210,12 +222,12 @@ class Pack:
         assert one is not None
         return one[1]
 
-    def _margins_K1(self) -> torch.Tensor:
-        margins = [0.0 if one is None else one[1].spec.margin for one in self._members]
-        return torch.tensor(margins, device=self._towers.device)[:, None]
+    def _passages(self, triplets: TuningTriplets, rows: np.ndarray) -> torch.Tensor:
+        return to_device(triplets.passages_PD[rows], self._towers.device)
 
-    def _passages(self, triplets: TuningTriplets, rows_Q: np.ndarray, samples: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(triplets.passages_PD[rows_Q[samples]]).to(self._towers.device)
+    def _forget_step(self) -> None:
+        if isinstance(self._run, GraphedStep):
+            self._run.forget()
 
 
 def packs_alone(backbone: Backbone, spec: TuningSpec) -> bool:

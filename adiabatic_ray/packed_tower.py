@@ -18,7 +18,7 @@ H attention heads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -29,6 +29,7 @@ from torch.nn import functional
 from transformers.activations import ACT2FN
 
 from adiabatic_ray.backbones import Backbone, TokenizedTexts, view_of
+from adiabatic_ray.device_work import to_device
 from adiabatic_ray.token_rows import TokenRows, lay_out
 
 PACKABLE_TYPES = ("bert", "roberta", "xlm-roberta")
@@ -114,15 +115,19 @@ class PackedTower:
             for parameter, gradient in zip(self._slices[name], tensor.grad.unbind(0), strict=True):
                 parameter.grad = gradient
 
-    def embed_batch(self, texts: TokenizedTexts, rows_KB: np.ndarray) -> torch.Tensor:
-        """Embeddings [K, B, D] of each member's own texts, with gradients; equal batches are laid out once."""
+    def batch(self, texts: TokenizedTexts, rows_KB: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """Ids, positions and texts of tokens [M, S], equal batches once, and which row each member reads [K]."""
         first_of: dict[bytes, int] = {}
-        place_K = [first_of.setdefault(rows_B.tobytes(), len(first_of)) for rows_B in rows_KB]
-        if len(first_of) == self.num_slots:
-            return self.embed(lay_out(texts, rows_KB, self._row_multiple).to(self.device))
-        firsts = [place_K.index(place) for place in range(len(first_of))]
-        rows = lay_out(texts, rows_KB[firsts], self._row_multiple).to(self.device)
-        return self.embed(rows, torch.tensor(place_K, device=self.device) if len(firsts) > 1 else None)
+        row_of_member_K = np.array([first_of.setdefault(rows_B.tobytes(), len(first_of)) for rows_B in rows_KB])
+        _, firsts = np.unique(row_of_member_K, return_index=True)
+        rows = lay_out(texts, rows_KB[firsts], self._row_multiple)
+        parts = (rows.ids_MS, rows.positions_MS, rows.text_of_token_MS, torch.from_numpy(row_of_member_K))
+        return tuple(to_device(one, self.device) for one in parts)
+
+    def embed_batch(self, batch: Sequence[torch.Tensor], num_texts: int) -> torch.Tensor:
+        """Embeddings [K, B, D] of a batch, with gradients."""
+        ids_MS, positions_MS, text_of_token_MS, row_of_member_K = batch
+        return self.embed(TokenRows(ids_MS, positions_MS, text_of_token_MS, num_texts), row_of_member_K)
 
     def embed_all(self, texts: TokenizedTexts, token_budget: int) -> torch.Tensor:
         """Embeddings [K, N, D] of the same texts under every member, without gradients.

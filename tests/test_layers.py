@@ -20,8 +20,8 @@ LAYERS = (
     # 1: torch: texts, encoders, tuning, scoring; runs and is tested without Ray
     "backbones packaged_e5 freezing towers sentence_folders tower_sources data hub_data local_data record_files "
     "text_sets docstrings cldr sentences "
-    "arxiv_papers arxiv_negatives encode bank optim tuning_data token_rows packed_tower lone_tower member pack "
-    "pack_memory checkpoints tune pack_runner evaluate prepare trial",
+    "arxiv_papers arxiv_negatives encode bank optim tuning_data device_work token_rows packed_tower lone_tower member "
+    "pack pack_memory checkpoints tune pack_runner evaluate prepare trial",
     # 2: a cluster, a tracking server
     "cluster actors tuners scheduling negative_tasks callbacks tracking search",
     # 3: composes all of the above into a sweep
