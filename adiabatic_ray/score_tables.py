@@ -199,8 +199,10 @@ def _tests(family: _Family) -> dict[str, np.ndarray]:
         together = simultaneous_test(family.delta_K, family.influence_KC, np.random.default_rng(BAND_SEED))
         adjusted_p_K, band_low_K, band_high_K = together.p, together.low, together.high
     reason_K = np.where(change.reason == "", improvement.reason, change.reason)
-    is_thin_K = (family.num_changed_K > 0) & (family.num_changed_K < LEAST_CHANGED)
-    reason_K = np.where((reason_K == "") & is_thin_K, inference.Reason.FEW_CHANGED, reason_K)
+    # About the test of the change, so it is said beside what keeps the improvement from having a number.
+    is_thin_K = (change.reason == "") & (family.num_changed_K > 0) & (family.num_changed_K < LEAST_CHANGED)
+    few = inference.Reason.FEW_CHANGED
+    reason_K = np.where(is_thin_K, np.where(reason_K == "", few, np.char.add(reason_K, f"; {few}")), reason_K)
     return {
         "change_low": change.low,
         "change_high": change.high,
