@@ -4,8 +4,8 @@ A small multilingual test that a package registry delivers: a name as the query 
 another. "match" is the same thing, "mismatch" another one of its category. Each name is a mismatching passage
 `num_mismatches` times, as often as every other, so that how often a passage is close to anything cancels out.
 
-Clusters are independent of each other: the names of a category are divided by the seed into groups, a name is mismatched
-with others of its group only, and the group is the cluster. So no name stands in two clusters.
+Clusters are independent of each other: the names of a category are divided by the seed into groups, a name is
+mismatched with others of its group only, and the group is the cluster. So no name stands in two clusters.
 """
 
 from __future__ import annotations

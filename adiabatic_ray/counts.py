@@ -55,7 +55,7 @@ class Counts:
     @property
     def shares_clusters(self) -> bool:
         """Whether any two queries are of one cluster."""
-        return self.num_clusters < self.by_positive_KC.shape[1]
+        return self.num_clusters < int(self.by_positive_KC.shape[1])
 
     def sum_over_clusters(self, values: np.ndarray) -> np.ndarray:
         """Sums over the queries of each cluster.
@@ -110,7 +110,7 @@ def no_ranks(num_statistics: int) -> np.ndarray:
 
 
 def untuned_rows(untuned_id: str, untuned: Sequence[Counts]) -> list[dict[str, Any]]:
-    """Rows of the `untuned` table: per cluster (triplets: per query) errors, rank measures and sizes; the clusters."""
+    """Rows of the `untuned` table: per cluster (triplets: query) errors, rank measures and sizes; the clusters."""
     return [
         {"untuned_id": untuned_id, "cluster_of_query": counts.cluster_of_query_Q}
         | columns
@@ -122,7 +122,7 @@ def untuned_rows(untuned_id: str, untuned: Sequence[Counts]) -> list[dict[str, A
 
 
 def influence_rows(trial_id: str, untuned: Sequence[Counts], tuned: Sequence[Counts]) -> list[dict[str, Any]]:
-    """Rows of the `influence` table: per cluster (triplets: per query), tuned minus untuned errors and rank measures."""
+    """Rows of the `influence` table: per cluster (triplets: query), tuned minus untuned errors and rank measures."""
     rows = []
     for before, after in zip(untuned, tuned, strict=True):
         by_positive_KC = after.by_positive_KC - before.by_positive_KC

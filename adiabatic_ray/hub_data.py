@@ -117,8 +117,8 @@ def squad_samples(source: SquadSentences, part: Part) -> Iterator[Sample]:
     positive, or without a negative are left out, and so are paragraphs of fewer than `min_sentences` sentences. The
     paragraphs left are permuted by `split_seed` and cut into parts. Tuning and validation get one triplet a question:
     the first positive, and a negative drawn by the seed and the paragraph's number, so that a longer part only adds to
-    a shorter one. Evaluation gets every positive and every negative, and the paragraph as the cluster: its questions are
-    asked of the same sentences. Tuning knows no clusters.
+    a shorter one. Evaluation gets every positive and every negative, and the paragraph as the cluster: its questions
+    are asked of the same sentences. Tuning knows no clusters.
 
     Raises:
         ValueError: a split is missing, or there are fewer paragraphs than the parts together need.

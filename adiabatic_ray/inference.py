@@ -57,8 +57,8 @@ class Reason(StrEnum):
     NO_TUNED_ERROR = "tuned value is 0"
     """PND became 0: the improvement is 100%, and no cluster says how far from that it might be."""
     FEW_UNTUNED = "untuned value not clearly above 0"
-    """The untuned PND is less than 1.96 of its standard errors above 0 (at 95%; errors in 3 clusters or fewer): no
-    finite interval holds a ratio to it. The estimate and its test stand."""
+    """The untuned PND is less than 1.96 of its standard errors above 0 (at 95%; mostly, errors in 3 clusters or
+    fewer): no finite interval holds a ratio to it. The estimate and its test stand."""
 
 
 @dataclass(frozen=True)

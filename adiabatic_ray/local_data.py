@@ -68,8 +68,10 @@ def line_samples(source: MsMarco | TripletFile, part: Part, path: Path, min_nega
         num_negatives = len(sides[1])
         most_negatives = max(most_negatives, num_negatives)
         if num_negatives >= min_negatives:
-            texts = (_checked(record, keys, side[:most]) for keys, side in zip(SIDES, sides, strict=True))
-            yield Sample(record.text("query"), *texts, cluster=cluster if part == "evaluation" else None)
+            positives, negatives = (
+                _checked(record, keys, side[:most]) for keys, side in zip(SIDES, sides, strict=True)
+            )
+            yield Sample(record.text("query"), positives, negatives, cluster if part == "evaluation" else None)
     if most_negatives < min_negatives:
         raise ValueError(
             f"{source.name}: min_negatives may be at most the {most_negatives} that a sample for {part} has, got "

@@ -50,8 +50,8 @@ class TripletSet:
     """Queries and the rows of their positive and negative passages.
 
     Positives of query q are `passages[row]` for `row` in `positive_rows[positive_offsets[q]:positive_offsets[q + 1]]`;
-    negatives likewise. Rows and offsets are int64; offsets have Q + 1 entries. `cluster_of_query` [Q], int64, numbers the
-    clusters 0..C-1 in the order of their first query.
+    negatives likewise. Rows and offsets are int64; offsets have Q + 1 entries. `cluster_of_query` [Q], int64, numbers
+    the clusters 0..C-1 in the order of their first query.
     """
 
     name: str
@@ -70,7 +70,7 @@ class TripletSet:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over texts and structure, in hex; over clusters too where queries share one, since then they count."""
+        """SHA-256 over texts and structure, in hex; over clusters too where queries share one."""
         numbers = [self.positive_rows, self.positive_offsets, self.negative_rows, self.negative_offsets]
         if self.shares_clusters:
             numbers.append(self.cluster_of_query)

@@ -96,7 +96,9 @@ def main() -> None:
             print(f"{before.set_name}: {part.stat().st_size:,} bytes, {100 * changed:.1f}% of the numbers not 0")
         start = time.perf_counter()
         whole = results.write_table(Path(folder), "influence", "whole", influence_rows("t", untuned, tuned))
-        print(f"whole table: {whole.stat().st_size:,} bytes, written in {time.perf_counter() - start:.1f} s; by column:")
+        print(
+            f"whole table: {whole.stat().st_size:,} bytes, written in {time.perf_counter() - start:.1f} s; by column:"
+        )
         group = pq.ParquetFile(whole).metadata.row_group(0)
         for column in map(group.column, range(group.num_columns)):
             print(f"  {column.path_in_schema.split('.')[0]}: {column.total_compressed_size:,} bytes")

@@ -142,10 +142,12 @@ def test_neither_the_order_of_queries_nor_the_names_of_clusters_count(seed: int)
 
 
 def test_a_cluster_may_cross_the_border_of_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """30 queries in shards of 7, five to a paragraph and one paragraph that is in every shard: the rows of the whole."""
+    """30 queries in shards of 7, five to a paragraph, one paragraph in nearly every shard: the rows of the whole."""
     backbone = load_backbone(tiny_spec(save_tiny_bert(tmp_path / "encoder")))
     untuned, draw = backbone.build_tower(), np.random.default_rng(0)
-    changed = {name: weight + 0.1 * draw.standard_normal(weight.shape, np.float32) for name, weight in backbone.weights.items()}
+    changed = {
+        name: weight + 0.1 * draw.standard_normal(weight.shape, np.float32) for name, weight in backbone.weights.items()
+    }
     tuned = tuned_tower(backbone, changed)
     passages = [f"sentence {number}" for number in range(40)]
     offsets = np.arange(31)

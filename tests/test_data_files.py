@@ -152,7 +152,10 @@ def test_clusters_of_triplets(tmp_path, name):
     ("clusters", "said"),
     [
         ((1, None, 2, 3), "line 2: all records name a cluster or none does; the ones before have a 'cluster', this "),
-        ((None, None, 0, 3), "line 3: all records name a cluster or none does; the ones before have no 'cluster', this "),
+        (
+            (None, None, 0, 3),
+            "line 3: all records name a cluster or none does; the ones before have no 'cluster', this ",
+        ),
         ((1, 1, 1.5, 2), "line 3: 'cluster' must be a text or an integer, got 1.5; change it"),
     ],
 )

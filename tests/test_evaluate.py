@@ -231,7 +231,14 @@ def test_the_untuned_table_gives_the_counts_back(backbone: Backbone) -> None:
     again = counts_from_rows(untuned_rows("u", counts))
     for before, after in zip(counts, again, strict=True):
         assert (before.set_name, before.kind, before.keys) == (after.set_name, after.kind, after.keys)
-        for name in ("by_positive_KC", "by_negative_KC", "positives_KC", "negatives_KC", "ranks_KSC", "cluster_of_query_Q"):
+        for name in (
+            "by_positive_KC",
+            "by_negative_KC",
+            "positives_KC",
+            "negatives_KC",
+            "ranks_KSC",
+            "cluster_of_query_Q",
+        ):
             assert np.array_equal(getattr(before, name), getattr(after, name))
     assert [one.num_clusters for one in again] == [3, 9, 3]
 
