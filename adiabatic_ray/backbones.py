@@ -5,7 +5,7 @@ band, so Ray's object store holds the weights once per node and every worker rea
 torch module whose frozen parameters are views of those arrays: the word embeddings, most of a multilingual encoder, are
 never copied per trial. Weights are float32 whatever a checkpoint stores; a checkpoint of 16 bits is refused unless the
 specification accepts it, because steps of 5e-8 would start from rounded weights.
-A hub id is first brought into the local cache, so that hub and folder are loaded by the same code.
+How checkpoints are found and read is in `checkpoints`.
 
 Legend: B texts of a batch, T tokens of its longest text, D embedding size.
 """
@@ -14,34 +14,24 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import inspect
 import json
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING as TEXT_ENCODERS
-from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedModel
 
-from adiabatic_ray import packaged_e5
+from adiabatic_ray import checkpoints, packaged_e5
+from adiabatic_ray.checkpoints import Arrays, Checkpoint, model_class_of, transformers_config
+from adiabatic_ray.packages import TOKENIZER_FILE
 from adiabatic_ray.spec import BackboneSpec
 
-CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
-WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
-_SAVE_AGAIN = "save it again with save_pretrained of transformers 5 (model and fast tokenizer)"
-Arrays = dict[str, np.ndarray]
 _TOKENIZE_AT_ONCE = 4096  # texts in one call of the tokenizer: bounds the memory of its verbose results
 
 
@@ -108,12 +98,12 @@ class Backbone:
     @property
     def num_blocks(self) -> int:
         """Transformer blocks of the encoder."""
-        return int(_transformers_config(self.config).num_hidden_layers)
+        return int(transformers_config(self.config).num_hidden_layers)
 
     @property
     def embedding_size(self) -> int:
         """Numbers in one embedding."""
-        return int(_transformers_config(self.config).hidden_size)
+        return int(transformers_config(self.config).hidden_size)
 
     def tokenize(self, texts: Sequence[str], prefix: str) -> TokenizedTexts:
         """Token ids of texts, each with a prefix before it, cut to the specification's `max_length` tokens.
@@ -162,16 +152,17 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
 
     Args:
         spec: `source` says where: `hub` (downloaded into the hub's cache, or taken from it offline), `folder` (a
-            transformers or sentence-transformers folder; the revision is not looked at), `package` (see `packaged_e5`).
-            Code from a repository is never run.
+            transformers or sentence-transformers folder; the revision is not looked at), `package` (an installed
+            package: `packaged_e5`, or one that holds a transformers folder, see `packages`). The modules of a
+            sentence-transformers folder are not looked at: pooling is the specification's, without normalisation.
 
     Raises:
         ValueError: it cannot be found or reached, a file or tensor is missing, weights are stored in 16 bits and that
             is not accepted, `max_length` is beyond the position table, or the digest is another than the given one.
     """
-    if spec.source == "package":
-        return _from_package(spec)
-    return _from_folder(spec, Path(spec.name) if spec.source == "folder" else download(spec))
+    if spec.source == "package" and spec.name == packaged_e5.PACKAGE:
+        return _checked(spec, packaged_e5.load_packaged_e5(spec.revision))
+    return _checked(spec, checkpoints.read_folder(spec, checkpoints.find_folder(spec)))
 
 
 def digest_of_weights(weights: Mapping[str, np.ndarray]) -> str:
@@ -197,109 +188,10 @@ def digest_of_encoder(weights: Arrays, buffers: Arrays, config: Mapping[str, Any
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _from_package(spec: BackboneSpec) -> Backbone:
-    if spec.name != packaged_e5.PACKAGE:
-        raise ValueError(
-            f"a packaged backbone must be {packaged_e5.PACKAGE!r}, got {spec.name!r}; "
-            "use source 'hub' or 'folder' for other encoders"
-        )
-    encoder = packaged_e5.load_packaged_e5(spec.revision)
-    config = _config_dict(_transformers_config(encoder.config))
-    return _checked(spec, config, encoder.weights, encoder.buffers, encoder.tokenizer)
-
-
-def _from_folder(spec: BackboneSpec, folder: Path) -> Backbone:
-    _check_stored_types(spec, _weight_files(spec, folder))
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        model_class, arguments = _model_class(config)
-        loaded: Any  # transformers' types do not know that it gives a pair here
-        with _quiet_transformers():
-            loaded = model_class.from_pretrained(
-                folder, config=config, use_safetensors=True, output_loading_info=True, **arguments
-            )
-        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-    except Exception as error:  # transformers and tokenizers raise bare Exceptions for malformed files
-        raise ValueError(
-            f"a backbone must be a checkpoint that transformers loads, got {error} for {spec.name}; {_SAVE_AGAIN}"
-        ) from error
-    model, report = loaded
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"a checkpoint must hold every tensor of its encoder, got {spec.name} without {missing[:5]} "
-            f"({len(missing)} missing); {_SAVE_AGAIN}"
-        )
-    # Copies, because transformers maps the file into memory: a checkpoint replaced meanwhile would show through.
-    weights = {name: parameter.detach().numpy().copy() for name, parameter in model.named_parameters()}
-    buffers = {name: buffer.numpy().copy() for name, buffer in model.named_buffers(remove_duplicate=False)}
-    return _checked(spec, _config_dict(config), weights, buffers, tokenizer)
-
-
-def download(spec: BackboneSpec) -> Path:
-    """Folder of the hub's cache with the needed files (a pinned revision there needs no network), or a ValueError."""
-    try:
-        folder = Path(hf_hub_download(spec.name, CONFIG_FILE, revision=spec.revision)).parent
-        commit = folder.name  # the other files must be of the same commit, even when a branch moves meanwhile
-        hf_hub_download(spec.name, TOKENIZER_FILE, revision=commit)
-        try:
-            hf_hub_download(spec.name, WEIGHTS_FILE, revision=commit)
-        except EntryNotFoundError:
-            index = Path(hf_hub_download(spec.name, INDEX_FILE, revision=commit))
-            for file in _shard_names(index):
-                hf_hub_download(spec.name, file, revision=commit)
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        raise ValueError(
-            f"a hub backbone needs {CONFIG_FILE}, {TOKENIZER_FILE} and {WEIGHTS_FILE} from the hub or its cache, got "
-            f"{type(error).__name__} for {spec.name} at revision {spec.revision}: {error}; check name, revision and "
-            "network, or set source 'folder' and name to a local copy"
-        ) from error
-    return folder
-
-
-def _weight_files(spec: BackboneSpec, folder: Path) -> list[Path]:
-    """Files that hold the tensors, when everything that is needed is there."""
-    index = folder / INDEX_FILE
-    in_shards = index.is_file() and not (folder / WEIGHTS_FILE).is_file()  # transformers' order too
-    weights = _shard_names(index) if in_shards else [WEIGHTS_FILE]
-    absent = [file for file in (CONFIG_FILE, TOKENIZER_FILE, *weights) if not (folder / file).is_file()]
-    if absent:
-        raise ValueError(
-            f"a backbone folder must hold {CONFIG_FILE}, {TOKENIZER_FILE} and {WEIGHTS_FILE}, "
-            f"got {spec.name} without {', '.join(absent[:3])}; correct the path, or {_SAVE_AGAIN}"
-        )
-    return [folder / file for file in weights]
-
-
-def _shard_names(index: Path) -> list[str]:
-    try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{INDEX_FILE} must map tensors to files, got {error!r}; {_SAVE_AGAIN}") from error
-
-
-def _check_stored_types(spec: BackboneSpec, files: Sequence[Path]) -> None:
-    """Refuse tensors of 16 bits or fewer by what the files store, whatever config.json says."""
-    narrow: dict[str, str] = {}
-    for path in files:
-        try:
-            with safe_open(path, framework="numpy") as stored:
-                types = {name: stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"{path.name} must be a whole safetensors file, got {error}; fetch it again") from error
-        narrow |= {name: kind for name, kind in types.items() if kind.startswith(("F16", "BF16", "F8", "F6", "F4"))}
-    if narrow and not spec.accept_half_precision:
-        got = ", ".join(sorted(set(narrow.values())))
-        raise ValueError(
-            f"a checkpoint must store float32 or better, got {got} in {len(narrow)} tensors of {spec.name}, e.g. "
-            f"{min(narrow)}; use a float32 checkpoint, or set accept_half_precision to true"
-        )
-
-
-def _checked(
-    spec: BackboneSpec, config: dict[str, Any], weights: Arrays, buffers: Arrays, tokenizer: Tokenizer
-) -> Backbone:
+def _checked(spec: BackboneSpec, checkpoint: Checkpoint) -> Backbone:
     """The backbone, when weights, tokenizer and specification fit the configuration and each other."""
+    config, weights, buffers = checkpoint.config, checkpoint.weights, checkpoint.buffers
+    tokenizer_json = checkpoint.tokenizer.to_str()
     model = _empty_model(config)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     assert shapes == {name: value.shape for name, value in weights.items()}, "weights of another configuration"
@@ -310,50 +202,26 @@ def _checked(
             f"set max_length to {limit} or less"
         )
     num_rows = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
-    largest = max(tokenizer.get_vocab().values(), default=0)
+    largest = max(checkpoint.tokenizer.get_vocab().values(), default=0)
     if largest >= num_rows:
         raise ValueError(
             f"token ids must be below the {num_rows} rows of the word embeddings, got {largest} in the tokenizer of "
             f"{spec.name}; put the encoder's own {TOKENIZER_FILE} there"
         )
     _protect(weights)
-    digest = digest_of_encoder(weights, buffers, config, tokenizer.to_str())
+    digest = digest_of_encoder(weights, buffers, config, tokenizer_json)
     if spec.encoder_digest not in (None, digest):
         raise ValueError(
             f"the encoder {spec.name} must have the digest {spec.encoder_digest}, got {digest}; restore the "
             "checkpoint, or remove encoder_digest to ask a new question"
         )
-    return Backbone(spec, config, {name: weights[name] for name in shapes}, tokenizer.to_str(), digest, buffers)
-
-
-def _transformers_config(config: Mapping[str, Any]) -> PreTrainedConfig:
-    loaded: PreTrainedConfig = AutoConfig.for_model(**config)  # its first parameter is `model_type`
-    return loaded
-
-
-def _config_dict(config: PreTrainedConfig) -> dict[str, Any]:
-    """Arguments that give the same configuration again, without the path and version that it was loaded with."""
-    left_out = ("_name_or_path", "transformers_version", "architectures", "dtype")
-    return {key: value for key, value in config.to_dict().items() if key not in left_out}
-
-
-def _model_class(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], dict[str, Any]]:
-    """Class of the encoder without head, and the arguments that its two constructors share."""
-    mappings: tuple[Any, Any] = (TEXT_ENCODERS, MODEL_MAPPING)  # the first has T5's encoder, the second T5 as a whole
-    model_class = mappings[0].get(type(config), None) or mappings[1].get(type(config), None)
-    if model_class is None or (config.is_encoder_decoder and type(config) not in TEXT_ENCODERS):
-        raise ValueError(f"model type {config.model_type!r}, for which transformers has no encoder class")
-    attention = "sdpa" if model_class._supports_sdpa else "eager"
-    arguments: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": attention}
-    if "add_pooling_layer" in inspect.signature(model_class).parameters:
-        arguments["add_pooling_layer"] = False
-    return model_class, arguments
+    return Backbone(spec, config, {name: weights[name] for name in shapes}, tokenizer_json, digest, buffers)
 
 
 def _empty_model(config: Mapping[str, Any]) -> PreTrainedModel:
     """The encoder without memory behind its tensors; the random generator is not touched."""
-    loaded = _transformers_config(config)
-    model_class, arguments = _model_class(loaded)
+    loaded = transformers_config(config)
+    model_class, arguments = model_class_of(loaded)
     with torch.device("meta"):
         model: PreTrainedModel = model_class._from_config(loaded, **arguments)  # type: ignore[no-untyped-call]
     return model
@@ -398,17 +266,3 @@ def _tokenizer(tokenizer_json: str, max_length: int) -> Tokenizer:
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     return tokenizer
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Silence the table of unused tensors and the progress bar; missing tensors are checked by the caller."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,8 +1,11 @@
 """Names of territories, languages and currencies in many languages (Unicode CLDR, from the package babel).
 
 A small multilingual test that a package registry delivers: a name as the query in one language, as the passage in
-another. "match" is the same thing, "mismatch" another one of its category. Each name is a mismatching passage as often
-as it is a matching one (`num_mismatches` times), so that how often a passage is close to anything cancels out.
+another. "match" is the same thing, "mismatch" another one of its category. Each name is a mismatching passage
+`num_mismatches` times, as often as every other, so that how often a passage is close to anything cancels out.
+
+Clusters are independent of each other: the names of a category are divided by the seed into groups, a name is
+mismatched with others of its group only, and the group is the cluster. So no name stands in two clusters.
 """
 
 from __future__ import annotations
@@ -21,7 +24,12 @@ PLACEHOLDERS = frozenset(("XA", "XB", "ZZ", "und", "zxx", "mul", "mis", "root", 
 
 
 def cldr_pairs(source: CldrNames) -> Iterator[Pair]:
-    """Labelled pairs of bare names, in all languages of the source; each name is a cluster.
+    """Labelled pairs of bare names, in all languages of the source, group by group; each group is a cluster.
+
+    A group has `num_mismatches` + 1 names, each mismatched with all the others. Where the names of a category can't be
+    divided so, its groups are as many as that size allows and differ by at most one name: some are larger, none is
+    smaller, no name is left out. In a larger group a name is mismatched with the `num_mismatches` that follow it, in a
+    circle.
 
     Raises:
         ValueError: babel is not installed, does not know a language, or there are too few names.
@@ -43,13 +51,15 @@ def cldr_pairs(source: CldrNames) -> Iterator[Pair]:
                 f"{source.name}: a name needs {source.num_mismatches} others of its category, got "
                 f"{len(members) - 1} in {category}; raise num_names, or lower num_mismatches"
             )
-        order = draw.permutation(len(members))
-        for place, member in enumerate(order):
-            cluster = (category, int(member))
-            yield Pair(members[member], members[member], "match", cluster)
-            for step in range(1, source.num_mismatches + 1):
-                other = order[(place + step) % len(order)]
-                yield Pair(members[member], members[other], "mismatch", cluster)
+        num_groups = len(members) // (source.num_mismatches + 1)
+        # At least 1: of a small sample, a category may have no name at all.
+        for number, group in enumerate(np.array_split(draw.permutation(len(members)), max(num_groups, 1))):
+            cluster = (category, number)
+            for place, member in enumerate(group):
+                yield Pair(members[member], members[member], "match", cluster)
+                for step in range(1, source.num_mismatches + 1):
+                    other = group[(place + step) % len(group)]
+                    yield Pair(members[member], members[other], "mismatch", cluster)
 
 
 def _names(source: CldrNames) -> list[tuple[str, tuple[str, ...]]]:

@@ -4,13 +4,17 @@ Counts are integers and rank measures belong to one query each, so partial resul
 and no Ray at all give the same. Every test and every interval is computed from these arrays, now (`score_tables`) or
 later, from the tables that hold them.
 
-Legend: K statistics of a set, ordered as `Counts.keys`; C clusters; S rank measures, ordered as `RANK_MEASURES`.
+Of triplets, counts stay by query: a shard is a range of queries, and a cluster may lie on both sides of its border. The
+cluster of each query travels with them, and `Counts.sum_over_clusters` is where whole clusters come from.
+
+Legend: K statistics of a set, ordered as `Counts.keys`; C clusters of pairs, or queries of triplets; Q queries; S rank
+measures, ordered as `RANK_MEASURES`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +42,38 @@ class Counts:
     negatives_KC: np.ndarray
     ranks_KSC: np.ndarray
     """float64; triplets: rank measures of each query. Pairs: [K, 0, 0]."""
+    cluster_of_query_Q: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    """int32; triplets: cluster of each query, 0 and up, in the whole set. Empty where each query is its own, and for
+    pairs, whose columns are clusters already."""
+
+    @property
+    def num_clusters(self) -> int:
+        """Clusters of the counts: what a test takes for independent."""
+        num_columns: int = self.by_positive_KC.shape[1]
+        return len(np.unique(self.cluster_of_query_Q)) if len(self.cluster_of_query_Q) else num_columns
+
+    @property
+    def shares_clusters(self) -> bool:
+        """Whether any two queries are of one cluster."""
+        return self.num_clusters < int(self.by_positive_KC.shape[1])
+
+    def sum_over_clusters(self, values: np.ndarray) -> np.ndarray:
+        """Sums over the queries of each cluster.
+
+        Args:
+            values: one entry a query (pairs: a cluster) on the last axis.
+
+        Returns:
+            One entry a cluster on the last axis, in the order of their numbers; the same array where each query is a
+            cluster of its own. Integers stay integers, and sums of them exact.
+        """
+        if not self.shares_clusters:
+            return values
+        # One run of equal numbers a cluster; the sort is stable, so that sums of floats do not depend on how it sorts.
+        order_Q = np.argsort(self.cluster_of_query_Q, kind="stable")
+        starts_C = np.flatnonzero(np.diff(self.cluster_of_query_Q[order_Q], prepend=-1))
+        summed: np.ndarray = np.add.reduceat(values[..., order_Q], starts_C, axis=-1)
+        return summed
 
     @property
     def errors_K(self) -> np.ndarray:
@@ -74,9 +110,9 @@ def no_ranks(num_statistics: int) -> np.ndarray:
 
 
 def untuned_rows(untuned_id: str, untuned: Sequence[Counts]) -> list[dict[str, Any]]:
-    """Rows of the `untuned` table: per cluster, the untuned tower's errors and rank measures, and the sizes."""
+    """Rows of the `untuned` table: per cluster (triplets: query) errors, rank measures and sizes; the clusters."""
     return [
-        {"untuned_id": untuned_id}
+        {"untuned_id": untuned_id, "cluster_of_query": counts.cluster_of_query_Q}
         | columns
         | {name: array[place] for name, array in zip(_COUNT_COLUMNS, _arrays(counts), strict=False)}
         | _rank_columns(counts.ranks_KSC[place])
@@ -86,7 +122,7 @@ def untuned_rows(untuned_id: str, untuned: Sequence[Counts]) -> list[dict[str, A
 
 
 def influence_rows(trial_id: str, untuned: Sequence[Counts], tuned: Sequence[Counts]) -> list[dict[str, Any]]:
-    """Rows of the `influence` table: per cluster, tuned minus untuned errors and rank measures."""
+    """Rows of the `influence` table: per cluster (triplets: query), tuned minus untuned errors and rank measures."""
     rows = []
     for before, after in zip(untuned, tuned, strict=True):
         by_positive_KC = after.by_positive_KC - before.by_positive_KC
@@ -131,7 +167,7 @@ def _plus(before: Counts, rows: list[dict[str, Any]]) -> Counts:
 def _from_rows(set_name: str, rows: list[dict[str, Any]]) -> Counts:
     kind = rows[0]["kind"]
     arrays = [_column(rows, name) for name in _COUNT_COLUMNS]
-    arrays.append(_ranks(kind, rows))
+    arrays += [_ranks(kind, rows), np.array(rows[0]["cluster_of_query"], dtype=np.int32)]
     return Counts(set_name, kind, tuple(map(_key, rows)), *arrays)
 
 
@@ -177,4 +213,5 @@ def _arrays(counts: Counts) -> tuple[np.ndarray, ...]:
         counts.positives_KC,
         counts.negatives_KC,
         counts.ranks_KSC,
+        counts.cluster_of_query_Q,
     )

@@ -49,7 +49,7 @@ class PreparedPairs:
 
 @dataclass(frozen=True)
 class PreparedTriplets:
-    """Queries with positives and negatives ready to score: rows of the bank per query, offsets [Q + 1]."""
+    """Queries with positives and negatives ready to score: rows of the bank per query, offsets [Q + 1], clusters."""
 
     name: str
     queries: TokenizedTexts
@@ -58,6 +58,8 @@ class PreparedTriplets:
     positive_offsets_Q1: np.ndarray
     negative_rows: np.ndarray
     negative_offsets_Q1: np.ndarray
+    cluster_of_query_Q: np.ndarray
+    """int32; empty where each query is a cluster of its own."""
 
     kind = "triplets"
 
@@ -159,4 +161,5 @@ def _count_triplets(prepared: PreparedTriplets, shard: tuple[int, int], queries_
         np.stack([positives_Q] * len(MEASURES)),
         np.stack([negatives_Q] * len(MEASURES)),
         np.stack([np.stack(rank_measures(*one)) for one in layout]),
+        prepared.cluster_of_query_Q[start:stop],
     )

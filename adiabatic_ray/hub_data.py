@@ -117,7 +117,8 @@ def squad_samples(source: SquadSentences, part: Part) -> Iterator[Sample]:
     positive, or without a negative are left out, and so are paragraphs of fewer than `min_sentences` sentences. The
     paragraphs left are permuted by `split_seed` and cut into parts. Tuning and validation get one triplet a question:
     the first positive, and a negative drawn by the seed and the paragraph's number, so that a longer part only adds to
-    a shorter one. Evaluation gets every positive and every negative.
+    a shorter one. Evaluation gets every positive and every negative, and the paragraph as the cluster: its questions
+    are asked of the same sentences. Tuning knows no clusters.
 
     Raises:
         ValueError: a split is missing, or there are fewer paragraphs than the parts together need.
@@ -139,7 +140,7 @@ def squad_samples(source: SquadSentences, part: Part) -> Iterator[Sample]:
     for number in np.random.default_rng(source.split_seed).permutation(len(paragraphs))[chosen]:
         draw = np.random.default_rng([source.split_seed, number])
         for sample in paragraphs[number]:
-            yield sample if part == "evaluation" else _one_triplet(sample, draw)
+            yield sample._replace(cluster=int(number)) if part == "evaluation" else _one_triplet(sample, draw)
 
 
 def _question(question: str, sentences: list[str], answers: set[str]) -> Sample:

@@ -55,7 +55,10 @@ class Reason(StrEnum):
     NO_UNTUNED_ERROR = "untuned value is 0"
     """PND was 0: a relative change of it is not defined. All NaN."""
     NO_TUNED_ERROR = "tuned value is 0"
-    """PND became 0: the improvement is 100%, but the logarithm that its interval rests on is not defined."""
+    """PND became 0: the improvement is 100%, and no cluster says how far from that it might be."""
+    FEW_UNTUNED = "untuned value not clearly above 0"
+    """The untuned PND is less than 1.96 of its standard errors above 0 (at 95%; mostly, errors in 3 clusters or
+    fewer): no finite interval holds a ratio to it. The estimate and its test stand."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ def log_ratio(
         influence_KC: influence on the change, over the same clusters in the same order.
 
     Returns:
-        `(log_ratio_K, influence_KC)`, natural logarithms; NaN where PND is 0 before or after tuning.
+        `(log_ratio_K, influence_KC)`, natural logarithms; NaN where PND is 0 before or after tuning. The influence is
+        also that on the improvement, divided by -tuned / untuned.
 
     Raises:
         ValueError: shapes that do not fit, or a PND outside [0, 1] before or after.
@@ -169,14 +173,18 @@ def estimate_improvement(
     influence_KC: FloatArray,
     level: float = 0.95,
 ) -> Estimates:
-    """Improvement, -(tuned - untuned) / untuned, with an interval through the log ratio.
+    """Improvement, -(tuned - untuned) / untuned, with the interval of Fieller (1954, J. R. Stat. Soc. B 16:175-185).
 
-    The interval of the log ratio of the two PNDs is taken as normal and carried back by 1 - exp: the usual way for a
-    ratio of proportions (Katz et al. 1978, Biometrics 34:469-474), here with the clustered paired variance. So it never
-    exceeds 100%, and it is wider on the side of the loss. The standard error is that of the log ratio times
-    tuned / untuned (delta method); z and p belong to the log ratio.
+    An improvement of g means that the change d of PND is -g times the untuned u: d + g u = 0, which is linear in PNDs
+    and can be tested as a change is. The interval is every g that this test does not reject:
 
-    z and p equal those of the change of PND to first order only. Where both stand in one table, decide by the change.
+        (d + g u)^2 <= q^2 var(d + g u),   q = `normal_quantile(level)`, var of `clustered_test`
+
+    So it leaves out 0 exactly when the test of the change finds one, and -m exactly when `preservation.non_inferiority`
+    with a relative margin m does (at (1 - level) / 2, one-sided): one decision, whichever number is read. An interval
+    through the log ratio (Katz et al. 1978, Biometrics 34:469-474) agrees with neither where errors are few. z and p
+    are those of the change, with the sign of the improvement; the standard error is the delta method's. The interval is
+    cut at 100%, which no improvement exceeds.
 
     Args:
         pnd_untuned_K: PND of the untuned backbone.
@@ -187,28 +195,72 @@ def estimate_improvement(
 
     Returns:
         `Estimates` in fractions of the untuned PND, positive is better. NaN throughout where the untuned PND is 0;
-        where the tuned PND is 0 the estimate is 1 and the rest NaN.
+        where the tuned PND is 0 the estimate is 1 and the rest NaN. No interval where the untuned PND is less than q of
+        its standard errors above 0: then no finite one is left (`Reason.FEW_UNTUNED`).
 
     Raises:
         ValueError: as `log_ratio` and `clustered_test`; a level outside (0, 1).
     """
     log_K, log_influence_KC = log_ratio(pnd_untuned_K, delta_K, influence_untuned_KC, influence_KC)
-    test = clustered_test(log_K, log_influence_KC)
-    low_K, high_K = change_interval(log_K, test.se, level)
-    reason_K = reasons(log_K, log_influence_KC)
-    known_K = ~np.isnan(pnd_untuned_K + delta_K)
     no_untuned_K = pnd_untuned_K < LEAST_PND
+    untuned_K = np.where(no_untuned_K, np.nan, pnd_untuned_K)
+    estimate_K = 0.0 - delta_K / untuned_K  # 0 - 0 is 0, and not -0
+    ratio_test = clustered_test(log_K, log_influence_KC)
+    change_test = clustered_test(delta_K, influence_KC)
+    has_test_K = np.isfinite(ratio_test.z + change_test.z)
+    low_K, high_K, is_finite_K = _fieller(
+        estimate_K, untuned_K, influence_untuned_KC, np.exp(log_K)[:, np.newaxis] * log_influence_KC, level
+    )
+    reason_K = reasons(log_K, log_influence_KC)
+    reason_K = np.where(reason_K == Reason.NONE, reasons(delta_K, influence_KC), reason_K)
+    reason_K[(reason_K == Reason.NONE) & ~is_finite_K] = Reason.FEW_UNTUNED
+    known_K = ~np.isnan(pnd_untuned_K + delta_K)
     reason_K[known_K & (pnd_untuned_K + delta_K < LEAST_PND)] = Reason.NO_TUNED_ERROR
     reason_K[known_K & no_untuned_K] = Reason.NO_UNTUNED_ERROR
     return Estimates(
-        estimate=0.0 - delta_K / np.where(no_untuned_K, np.nan, pnd_untuned_K),  # 0 - 0 is 0, and not -0
-        se=np.exp(log_K) * test.se,
-        low=0.0 - np.expm1(high_K),
-        high=0.0 - np.expm1(low_K),
-        z=0.0 - test.z,
-        p=test.p,
+        estimate=estimate_K,
+        se=np.exp(log_K) * ratio_test.se,
+        low=np.where(has_test_K, low_K, np.nan),
+        high=np.where(has_test_K, high_K, np.nan),
+        z=np.where(has_test_K, 0.0 - change_test.z, np.nan),
+        p=np.where(has_test_K, change_test.p, np.nan),
         reason=reason_K,
     )
+
+
+def _fieller(
+    estimate_K: FloatArray,
+    untuned_K: FloatArray,
+    influence_untuned_KC: FloatArray,
+    influence_ratio_KC: FloatArray,
+    level: float,
+) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Every improvement g = estimate + h with (h u)^2 <= q^2 var(r + h u); r is the part of d + g u left at h = 0.
+
+    As a quadratic in h: (u^2 - q^2 var u) h^2 - 2 q^2 cov(r, u) h - q^2 var r <= 0. Measured from the estimate it has
+    no difference of large terms, and is an interval around it where the first bracket is positive.
+
+    Args:
+        estimate_K: improvement.
+        untuned_K: u, above 0 or NaN.
+        influence_untuned_KC: influence on u.
+        influence_ratio_KC: influence on tuned / untuned, which is r / u.
+        level: of the interval.
+
+    Returns:
+        `(low_K, high_K, is_finite_K)`. [0, 0] where nothing changed; NaN where the set is not finite, or not known.
+    """
+    num_clusters = influence_untuned_KC.shape[1]
+    squared = normal_quantile(level) ** 2 * (num_clusters / (num_clusters - 1) if num_clusters > 1 else np.nan)
+    relative_KC = influence_untuned_KC / untuned_K[:, np.newaxis]  # all in units of u: var u becomes var u / u^2
+    steepness_K = 1 - squared * np.einsum("kc,kc->k", relative_KC, relative_KC)
+    shift_K = squared * np.einsum("kc,kc->k", influence_ratio_KC, relative_KC)
+    spread_K = squared * np.einsum("kc,kc->k", influence_ratio_KC, influence_ratio_KC)
+    is_finite_K = (steepness_K > 0) | (spread_K == 0)
+    steepness_K = np.where(steepness_K > 0, steepness_K, np.where(spread_K == 0, 1.0, np.nan))
+    reach_K = np.sqrt(shift_K**2 + steepness_K * spread_K)
+    low_K, high_K = ((estimate_K + (shift_K + sign * reach_K) / steepness_K) for sign in (-1, 1))
+    return low_K, np.minimum(high_K, 1.0), is_finite_K
 
 
 def weighted_means(

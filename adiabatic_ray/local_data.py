@@ -47,25 +47,31 @@ def line_samples(source: MsMarco | TripletFile, part: Part, path: Path, min_nega
 
     First positive and first negative for tuning and validation, all of them for evaluation (paper, Appendix A). Records
     with fewer than `min_negatives` are left out of the part that they are in. An `id` is optional, and unique within a
-    part where it is given. The file is read twice, to count its records and to parse those of the part; nothing else is
-    kept.
+    part where it is given. So is `cluster`, what records have in common; it matters to evaluation alone, and samples
+    for tuning come without it. The file is read twice, to count its records and to parse those of the part; nothing
+    else is kept.
 
     Raises:
         ValueError: the file is malformed or shorter than the parts together; a missing key, an empty list or text; an
-            id that comes twice; no record with `min_negatives`.
+            id that comes twice; only some records of the part with a cluster; no record with `min_negatives`.
     """
     chosen = part_range(source, part, count_records(path))
     most = None if part == "evaluation" else 1
     place_of_id: dict[str, str] = {}
     most_negatives = 0
+    has_cluster: bool | None = None
     for record in read_records(path, chosen.start, chosen.stop):
         _check_id(record, place_of_id)
+        cluster = _cluster(record, has_cluster)
+        has_cluster = cluster is not None
         sides = [_listed(record, *keys) for keys in SIDES]
         num_negatives = len(sides[1])
         most_negatives = max(most_negatives, num_negatives)
         if num_negatives >= min_negatives:
-            texts = (_checked(record, keys, side[:most]) for keys, side in zip(SIDES, sides, strict=True))
-            yield Sample(record.text("query"), *texts)
+            positives, negatives = (
+                _checked(record, keys, side[:most]) for keys, side in zip(SIDES, sides, strict=True)
+            )
+            yield Sample(record.text("query"), positives, negatives, cluster if part == "evaluation" else None)
     if most_negatives < min_negatives:
         raise ValueError(
             f"{source.name}: min_negatives may be at most the {most_negatives} that a sample for {part} has, got "
@@ -99,6 +105,25 @@ def _check_id(record: Record, place_of_id: dict[str, str]) -> None:
             f"{record.place}: each 'id' may stand once, got {identifier!r}, which is also that of {other}; remove one "
             "of the records, or give it an id of its own"
         )
+
+
+def _cluster(record: Record, has_cluster: bool | None) -> str | int | None:
+    """What a record says it has in common with others.
+
+    Args:
+        record: any record of a user's file.
+        has_cluster: whether the record before has a cluster; None: it is the first one.
+    """
+    cluster = record.content.get("cluster")
+    if not isinstance(cluster, str | int | None):
+        raise ValueError(f"{record.place}: 'cluster' must be a text or an integer, got {cluster!r:.80}; change it")
+    if has_cluster not in (None, cluster is not None):
+        said = "a" if has_cluster else "no"
+        raise ValueError(
+            f"{record.place}: all records name a cluster or none does; the ones before have {said} 'cluster', this "
+            f"one has {cluster!r}; add it everywhere or remove it"
+        )
+    return cluster
 
 
 def arxiv_samples(source: ArxivTriplets, part: Part) -> Iterator[Sample]:
@@ -257,19 +282,13 @@ def pair_file_pairs(source: PairFile) -> tuple[tuple[str, ...], list[Pair]]:
     """
     pairs: list[Pair] = []
     place_of_id: dict[str, str] = {}
-    for number, record in enumerate(read_records(local_path(source))):
+    has_cluster: bool | None = None
+    for record in read_records(local_path(source)):
         _check_id(record, place_of_id)
         label = record.text("label")
         queries, passages = (_texts(record, key, source.languages) for key in ("query", "passage"))
-        cluster = record.content.get("cluster")
-        if not isinstance(cluster, str | int | None):
-            raise ValueError(f"{record.place}: 'cluster' must be a text or an integer, got {cluster!r:.80}; change it")
-        if number and (cluster is None) != (has_no_cluster := isinstance(pairs[0].cluster, tuple)):
-            said = "no" if has_no_cluster else "a"
-            raise ValueError(
-                f"{record.place}: all records name a cluster or none does; the first one has {said} 'cluster', this "
-                f"one has {cluster!r}; add it everywhere or remove it"
-            )
+        cluster = _cluster(record, has_cluster)
+        has_cluster = cluster is not None
         pairs.append(Pair(queries, passages, label, queries if cluster is None else cluster))
     _check_labels(source, {pair.label for pair in pairs})
     others = sorted({pair.label for pair in pairs} - {source.positive_label})

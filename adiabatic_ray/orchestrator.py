@@ -109,7 +109,7 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
     try:
         listener.stage("scoring the untuned backbone")
         groups = {key: _group(*parts, pool, out) for key, parts in shared.items()}
-        tuners = TunerPool.place(spec.cluster, num_tuners(spec.cluster, len(pending)), out.resolve() / "checkpoints")
+        tuners = TunerPool.place(spec.cluster, num_tuners(spec.cluster, len(pending)), out.resolve() / "states")
         try:
             listener.sweep_started(len(trials), num_before)
             statuses = schedule(spec, out, pending, group_of, groups, pool, tuners, listener)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adiabatic_ray import checkpoints
+from adiabatic_ray import saved_states
 from adiabatic_ray.backbones import Backbone
 from adiabatic_ray.member import EpochReport, MemberState
 from adiabatic_ray.pack import Pack, packs_alone
@@ -231,7 +231,7 @@ class PackRunner:
             return
         for trial_id, request in self._active.items():
             if not request.spec.dropout:  # its random numbers would not go on where they were
-                checkpoints.save_state(self._folder, trial_id, pack.members[trial_id].state())
+                saved_states.save_state(self._folder, trial_id, pack.members[trial_id].state())
         self._saved_at = time.monotonic()
 
     def _halve(self, error: torch.OutOfMemoryError) -> None:
@@ -259,4 +259,4 @@ class PackRunner:
             request.news.put(error)
 
     def _saved(self, trial_id: str) -> MemberState | None:
-        return None if self._folder is None else checkpoints.load_state(self._folder, trial_id)
+        return None if self._folder is None else saved_states.load_state(self._folder, trial_id)

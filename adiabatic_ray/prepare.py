@@ -209,4 +209,5 @@ def _prepared(backbone: Backbone, texts: TripletSet | PairSet, queries: Sequence
         texts.positive_offsets,
         texts.negative_rows,
         texts.negative_offsets,
+        texts.cluster_of_query.astype(np.int32) if texts.shares_clusters else np.zeros(0, dtype=np.int32),
     )

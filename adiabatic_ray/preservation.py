@@ -115,8 +115,8 @@ def mcnemar(num_worsened: NDArray[np.integer[Any]], num_improved: NDArray[np.int
 
     For sets with one triplet a query, where a query changes in one of two ways or not at all (McNemar 1947,
     Psychometrika 12:153-157). Given the number that changed, those that worsened are binomial with probability 1/2
-    under H0; p is twice the smaller tail, at most 1. With several triplets a query they are not independent:
-    use `clustered_test`.
+    under H0; p is twice the smaller tail, at most 1. Several triplets of a query, and queries of a paragraph, are not
+    independent: use `clustered_test`.
 
     Args:
         num_worsened: triplets right before and wrong after tuning, any shape.

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class TrialStatus(StrEnum):
@@ -73,7 +73,11 @@ _CHANGE: dict[str, tuple[pa.DataType, str, str]] = {
     "change_low": (_FLOAT, "frac", "95% interval of the change, paired and clustered"),
     "change_high": (_FLOAT, "frac", "its upper end"),
     "improvement": (_FLOAT, "frac", "relative change, equation 1, positive is better; NaN when untuned is 0"),
-    "improvement_low": (_FLOAT, "frac", "95% interval of the improvement, through the log ratio"),
+    "improvement_low": (
+        _FLOAT,
+        "frac",
+        "its 95% interval (Fieller), which leaves out 0 exactly when clustered_p < .05",
+    ),
     "improvement_high": (_FLOAT, "frac", "its upper end"),
     "clustered_z": (_FLOAT, "sd", "change / its standard error over clusters, positive: the number rose"),
     "clustered_p": (_FLOAT, "prob", "its two-sided p, unadjusted"),
@@ -146,8 +150,8 @@ TABLES: dict[str, pa.Schema] = {
         trial_id=_TRIAL,
         **_INFLUENCE,
         num_comparisons=(_INT, "comparisons", "positive-negative comparisons"),
-        num_clusters=(_INT, "clusters", "premises, names or queries that share texts: the units of the clustered test"),
-        num_changed=(_INT, "clusters", "clusters whose errors changed at all; below 6 the tests are too sure"),
+        num_clusters=(_INT, "clusters", "what counts as independent: premises, groups of names, paragraphs, queries"),
+        num_changed=(_INT, "clusters", "those with more or fewer errors than untuned; below 6 the tests are too sure"),
         errors_untuned=(_INT, "comparisons", "positive not strictly closer than negative, untuned tower (ties count)"),
         errors_tuned=(_INT, "comparisons", "the same for the tuned tower"),
         pnd_untuned=(_FLOAT, "frac", "errors_untuned / num_comparisons"),
@@ -156,7 +160,7 @@ TABLES: dict[str, pa.Schema] = {
         query_pnd_tuned=(_FLOAT, "frac", "the same for the tuned tower"),
         paper_z=(_FLOAT, "sd", "pooled two-proportion z of the paper, positive: more errors"),
         paper_p=(_FLOAT, "prob", "its two-sided p"),
-        mcnemar_p=(_FLOAT, "prob", "exact McNemar test where every query has one triplet; else NaN"),
+        mcnemar_p=(_FLOAT, "prob", "exact McNemar test; NaN unless every query has one triplet and is its own cluster"),
         clustered_se=(_FLOAT, "frac", "standard error of pnd_tuned - pnd_untuned, paired and clustered"),
         **_CHANGE,
         bh_p=(_FLOAT, "prob", "clustered_p by Benjamini-Hochberg over the set's pairs of one relation and measure"),
@@ -188,7 +192,7 @@ TABLES: dict[str, pa.Schema] = {
             "name",
             "reciprocal_rank (mean: MRR), average_precision (MAP), precision_at_1 (P@1), query_pnd",
         ),
-        num_queries=(_INT, "queries", "queries of the triplet set, the clusters"),
+        num_queries=(_INT, "queries", "queries of the triplet set; `scores` has the number of clusters"),
         untuned=(_FLOAT, "frac", "mean over queries, untuned tower"),
         tuned=(_FLOAT, "frac", "the same for the tuned tower"),
         change=(_FLOAT, "frac", "tuned - untuned"),
@@ -201,25 +205,22 @@ TABLES: dict[str, pa.Schema] = {
         by_positive=(
             _COUNTS,
             "comparisons",
-            "per cluster: tuned minus untuned errors of its positives; triplets: of the query",
+            "per cluster: tuned minus untuned errors of its positives; triplets: per query",
         ),
-        by_negative=(
-            _COUNTS,
-            "comparisons",
-            "per cluster: tuned minus untuned errors of its negatives; triplets: empty",
-        ),
+        by_negative=(_COUNTS, "comparisons", "per cluster: the same of its negatives; triplets: empty"),
         **_RANKS,
     ),
     "untuned": _table(
         untuned_id=_UNTUNED_ID,
         **_INFLUENCE,
-        by_positive=(_COUNTS, "comparisons", "per cluster: errors of its positives; triplets: of the query"),
+        by_positive=(_COUNTS, "comparisons", "per cluster: errors of its positives; triplets: per query"),
         by_negative=(_COUNTS, "comparisons", "per cluster: errors of its negatives; triplets: empty"),
-        positives=(_COUNTS, "texts", "per cluster: number of positives"),
-        negatives=(
+        positives=(_COUNTS, "texts", "per cluster: number of positives; triplets: per query"),
+        negatives=(_COUNTS, "texts", "per cluster: number of negatives; triplets: per query, all compared with all"),
+        cluster_of_query=(
             _COUNTS,
-            "texts",
-            "per cluster: number of negatives; triplets compare all positives x all negatives",
+            "cluster",
+            "triplets: number of each query's cluster, from 0; empty where each query is its own, and for pairs",
         ),
         **_RANKS,
     ),

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray import tune as ray_tune
 
-from adiabatic_ray import checkpoints, provenance, results
+from adiabatic_ray import provenance, results, saved_states
 from adiabatic_ray.actors import EvaluationPool, SharedSets
 from adiabatic_ray.callbacks import Announcer
 from adiabatic_ray.events import Listener
@@ -127,7 +127,7 @@ def _run_on_ray(
         lambda changed: pool.score(changed, group.sets),
         lambda epoch: _report(asdict(epoch)),
     )
-    checkpoints.remove_state(Path(out) / "checkpoints", trial_id)
+    saved_states.remove_state(Path(out) / "states", trial_id)
     _report({"status": status.value})
 
 

@@ -42,7 +42,8 @@ class _Family:
     influence_untuned_KC: np.ndarray
     influence_KC: np.ndarray
     num_changed_K: np.ndarray
-    """Clusters with another number of errors, on either side, than before."""
+    """Clusters with another number of errors, on either side, than before. Whole clusters: where one query lost what
+    another gained, nothing changed that a test could see."""
 
     @property
     def of_pnd(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -67,7 +68,7 @@ def score_rows(trial_id: str, untuned: Sequence[Counts], tuned: Sequence[Counts]
                     "trial_id": trial_id,
                     **family.rows[row],
                     "num_comparisons": int(comparisons_K[place]),
-                    "num_clusters": before.by_positive_KC.shape[1],
+                    "num_clusters": before.num_clusters,
                     "num_changed": int(family.num_changed_K[row]),
                     "errors_untuned": int(errors_before_K[place]),
                     "errors_tuned": int(errors_after_K[place]),
@@ -115,7 +116,7 @@ def aggregate_rows(trial_id: str, untuned: Sequence[Counts], tuned: Sequence[Cou
 
 
 def ranking_rows(trial_id: str, untuned: Sequence[Counts], tuned: Sequence[Counts]) -> list[dict[str, Any]]:
-    """Rows of the `rankings` table: means over the queries of a triplet set, paired, every query a cluster."""
+    """Rows of the `rankings` table: means over the queries of a triplet set, paired, by the clusters of the queries."""
     rows = []
     for before, after in zip(untuned, tuned, strict=True):
         if before.kind == "pairs":
@@ -124,9 +125,9 @@ def ranking_rows(trial_id: str, untuned: Sequence[Counts], tuned: Sequence[Count
             values_SQ, tuned_SQ = (np.vstack([one.ranks_KSC[place], _query_pnd(one)[place]]) for one in (before, after))
             change_SQ = tuned_SQ - values_SQ
             mean_S, change_S = values_SQ.mean(axis=1), change_SQ.mean(axis=1)
-            influence_SQ, of_untuned_SQ = _influence_of_mean(change_SQ), _influence_of_mean(values_SQ)
-            change = inference.estimate_change(change_S, influence_SQ)
-            improvement = inference.estimate_improvement(mean_S, change_S, of_untuned_SQ, influence_SQ)
+            influence_SC, of_untuned_SC = (_influence_of_mean(before, one) for one in (change_SQ, values_SQ))
+            change = inference.estimate_change(change_S, influence_SC)
+            improvement = inference.estimate_improvement(mean_S, change_S, of_untuned_SC, influence_SC)
             for row, statistic in enumerate((*RANK_MEASURES, QUERY_PND)):
                 columns = _estimates(change, improvement, row)
                 if statistic != QUERY_PND:  # these rise when they improve
@@ -156,7 +157,7 @@ def _families(before: Counts, after: Counts) -> Iterator[_Family]:
     names = key_columns(before)
     change_by_positive_KC = after.by_positive_KC.astype(np.int64) - before.by_positive_KC
     change_by_negative_KC = after.by_negative_KC.astype(np.int64) - before.by_negative_KC
-    is_changed_KC = change_by_positive_KC != 0
+    is_changed_KC = before.sum_over_clusters(change_by_positive_KC) != 0
     if before.kind == "pairs":
         is_changed_KC |= change_by_negative_KC != 0
     num_changed_K = is_changed_KC.sum(axis=1)
@@ -181,8 +182,10 @@ def _influence_KC(
 ) -> np.ndarray:
     positives_C, negatives_C = sizes.positives_KC[places_K[0]], sizes.negatives_KC[places_K[0]]
     if sizes.kind == "triplets":
-        comparisons_C = positives_C.astype(np.int64) * negatives_C
-        return significance.triplet_influence_KC(by_positive_KC[places_K], comparisons_C)
+        errors_KC, comparisons_C = map(
+            sizes.sum_over_clusters, (by_positive_KC[places_K], positives_C.astype(np.int64) * negatives_C)
+        )
+        return significance.triplet_influence_KC(errors_KC, comparisons_C)
     return significance.pair_influence_KC(by_positive_KC[places_K], by_negative_KC[places_K], positives_C, negatives_C)
 
 
@@ -196,8 +199,10 @@ def _tests(family: _Family) -> dict[str, np.ndarray]:
         together = simultaneous_test(family.delta_K, family.influence_KC, np.random.default_rng(BAND_SEED))
         adjusted_p_K, band_low_K, band_high_K = together.p, together.low, together.high
     reason_K = np.where(change.reason == "", improvement.reason, change.reason)
-    is_thin_K = (family.num_changed_K > 0) & (family.num_changed_K < LEAST_CHANGED)
-    reason_K = np.where((reason_K == "") & is_thin_K, inference.Reason.FEW_CHANGED, reason_K)
+    # About the test of the change, so it is said beside what keeps the improvement from having a number.
+    is_thin_K = (change.reason == "") & (family.num_changed_K > 0) & (family.num_changed_K < LEAST_CHANGED)
+    few = inference.Reason.FEW_CHANGED
+    reason_K = np.where(is_thin_K, np.where(reason_K == "", few, np.char.add(reason_K, f"; {few}")), reason_K)
     return {
         "change_low": change.low,
         "change_high": change.high,
@@ -240,15 +245,17 @@ def _query_pnd(counts: Counts) -> np.ndarray:
     return own_KC
 
 
-def _influence_of_mean(values_SQ: np.ndarray) -> np.ndarray:
-    """Influence of each query on a mean over queries: (value - mean) / Q."""
-    centred_SQ: np.ndarray = (values_SQ - values_SQ.mean(axis=1, keepdims=True)) / values_SQ.shape[1]
-    return centred_SQ
+def _influence_of_mean(counts: Counts, values_SQ: np.ndarray) -> np.ndarray:
+    """Influence of each cluster on a mean over queries: the sum of (value - mean) / Q over its queries."""
+    centred_SQ = (values_SQ - values_SQ.mean(axis=1, keepdims=True)) / values_SQ.shape[1]
+    sizes_SC = counts.sum_over_clusters(np.abs(centred_SQ))
+    return inference.without_rounding(counts.sum_over_clusters(centred_SQ), sizes_SC)
 
 
 def _mcnemar(before: Counts, after: Counts) -> np.ndarray:
-    """Exact McNemar p where every query has one triplet; NaN elsewhere."""
-    if before.kind == "pairs" or (before.positives_KC.max() > 1 or before.negatives_KC.max() > 1):
+    """Exact McNemar p where every query has one triplet and is a cluster of its own; NaN elsewhere."""
+    has_one_each = before.positives_KC.max() == before.negatives_KC.max() == 1
+    if before.kind == "pairs" or before.shares_clusters or not has_one_each:
         return np.full(len(before.keys), np.nan)
     change_KC = after.by_positive_KC - before.by_positive_KC
     return mcnemar((change_KC > 0).sum(axis=1), (change_KC < 0).sum(axis=1))

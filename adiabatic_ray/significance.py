@@ -2,7 +2,7 @@
 
 Two answers. `paper_z` reproduces the paper's counts: it takes all comparisons as independent and unpaired, which they
 are not. `clustered_test` is the one to believe: paired, because both towers see the same texts, and clustered by
-premise (XNLI) or query (triplets), because texts that share one are not independent.
+premise (XNLI), query or paragraph (triplets), because comparisons that share one are not independent.
 
 The clustered side is linear. An influence says how much one cluster moves a PND, to first order; it is linear in error
 counts, so the influence of a difference (tuned minus untuned) comes from the difference of the counts. Its sum of
@@ -154,14 +154,14 @@ def pair_influence_KC(
 
 
 def triplet_influence_KC(errors_KC: AnyInts, comparisons_per_cluster_C: AnyInts) -> FloatArray:
-    """How much each cluster (query) moves the pooled PND of triplets: the influence on a ratio of sums.
+    """How much each cluster (a query, or all of a paragraph) moves the pooled PND of triplets, a ratio of sums.
 
     With N comparisons, theta = errors / N, and cluster a holding n_a of them: influence_a = (errors_a - theta n_a) / N,
     the linearised ratio estimator (Cochran 1977, Sampling Techniques, chapter 6). Linear in the counts, exact as in
     `pair_influence_KC`. It belongs to the pooled PND; the mean over queries of each query's PND is another statistic.
 
     Args:
-        errors_KC: errors of each cluster (`metrics.errors_per_query`), or signed differences of them, integers.
+        errors_KC: errors of each cluster (sums of `metrics.errors_per_query`), or signed differences of them, integers.
         comparisons_per_cluster_C: n_a, integers; 0 is allowed.
 
     Returns:

@@ -71,8 +71,8 @@ class MsMarco(Triplets):
 class SquadSentences(Triplets):
     """SQuAD questions; sentences of the paragraph with an answer against the others (Appendix C).
 
-    Sizes count paragraphs, not questions: whole paragraphs are held out. The order of paragraphs is a permutation by
-    `split_seed`.
+    Sizes count paragraphs, not questions: whole paragraphs are held out, and they are the clusters of the tests. The
+    order of paragraphs is a permutation by `split_seed`.
     """
 
     kind: Literal["squad"] = "squad"
@@ -155,7 +155,10 @@ class DocstringTriplets(Triplets):
 
 
 class TripletFile(Triplets):
-    """A user's own triplets: JSONL (also .gz) or Parquet with query, positives (or pos), negatives (or neg)."""
+    """A user's own triplets: JSONL (also .gz) or Parquet with query, positives (or pos), negatives (or neg).
+
+    `cluster`, when given, names what several queries share (a document); without it each query stands alone.
+    """
 
     kind: Literal["triplet_file"] = "triplet_file"
 

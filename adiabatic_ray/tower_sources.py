@@ -21,7 +21,8 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntr
 from transformers import AutoConfig, PreTrainedConfig
 
 from adiabatic_ray import sentence_folders, towers
-from adiabatic_ray.backbones import Backbone, TokenizedTexts, download, load_backbone
+from adiabatic_ray.backbones import Backbone, TokenizedTexts, load_backbone
+from adiabatic_ray.checkpoints import download
 from adiabatic_ray.spec import BackboneSpec
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -26,13 +26,13 @@ GROUPS = {
 """Groups of the `aggregates` table that are shown, beside those by query language."""
 LEGEND = (
     "Improvement: PND's relative fall, a rank measure's relative rise; positive is better. Intervals and p: paired and "
-    "clustered, p not adjusted; with few errors they may disagree: p, which is about the change of PND, decides."
+    "clustered, not adjusted; an interval leaves out 0 exactly when p is below .05."
 )
 PAIR_LEGEND = (
-    "Means are of PND over language pairs, clusters are premises or names. +/- counts language pairs improved and "
-    "degraded: by the clustered test at a false discovery rate of 5%; by max-T, which bounds the chance of a single "
-    "false find by 5%; by the paper's z-test, which takes all comparisons for independent. Preserved: PND is shown to "
-    "have risen by less than 1% of itself (one-sided, 2.5%)."
+    "Means are of PND over language pairs, clusters are premises or groups of names. +/- counts language pairs "
+    "improved and degraded: by the clustered test at a false discovery rate of 5%; by max-T, which bounds the chance "
+    "of a single false find by 5%; by the paper's z-test, which takes all comparisons for independent. Preserved: PND "
+    "is shown to have risen by less than 1% of itself (one-sided, 2.5%)."
 )
 
 
@@ -64,7 +64,9 @@ def tables(comparison: Comparison) -> Iterator[Table]:
 
 def _triplets(comparison: Comparison, scores: pd.DataFrame, rankings: pd.DataFrame) -> Table:
     first = scores.iloc[0]
-    title = f"{first['set']}: {first['num_clusters']:,} queries, {first['num_comparisons']:,} comparisons"
+    num_queries, num_clusters = int(rankings.iloc[0]["num_queries"]), int(first["num_clusters"])
+    clusters = f" in {num_clusters:,} clusters" if num_clusters < num_queries else ""
+    title = f"{first['set']}: {num_queries:,} queries{clusters}, {first['num_comparisons']:,} comparisons"
     table = _table(title, scores, rankings)
     table.add_column("measure")
     table.add_column("")
@@ -119,12 +121,15 @@ def _pair_means(comparison: Comparison, scores: pd.DataFrame, means: pd.DataFram
 
 
 def _table(title: str, *rows: pd.DataFrame) -> Table:
-    """An empty table; its caption says why some of the rows that it is made from have no number."""
-    without = pd.concat([part.loc[part["clustered_p"].isna() | part["improvement"].isna(), "reason"] for part in rows])
+    """An empty table; its caption says why some of the rows that it is made from have no number.
+
+    Whoever has no improvement or no test has no interval of the improvement either.
+    """
+    without = pd.concat([part.loc[part["improvement_low"].isna(), "reason"] for part in rows])
     caption = ", ".join(f"{reason} ({number})" for reason, number in without.value_counts().items())
     return Table(
         title=title,
-        caption=f"without an improvement or a test: {caption}" if caption else None,
+        caption=f"without an improvement, its interval or a test: {caption}" if caption else None,
         title_justify="left",
         caption_justify="left",
         box=None,

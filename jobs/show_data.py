@@ -28,7 +28,8 @@ def print_data(console: Console, spec: SweepSpec) -> None:
 
 
 def _add_triplets(table: Table, part: str, texts: TripletSet) -> None:
-    size = f"{len(texts.queries):,} queries, {len(texts.passages):,} passages"
+    clusters = f" in {texts.cluster_of_query.max() + 1:,} clusters" if texts.shares_clusters else ""
+    size = f"{len(texts.queries):,} queries{clusters}, {len(texts.passages):,} passages"
     example = "-"
     if texts.queries:
         positive, negative = texts.passages[texts.positive_rows[0]], texts.passages[texts.negative_rows[0]]

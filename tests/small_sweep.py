@@ -15,14 +15,15 @@ LANGUAGES = ("de", "en", "fr")
 
 
 def write_triplets(path: Path, num: int, seed: int = 0) -> Path:
-    """JSONL of queries with one or two positives and two or three negatives."""
+    """JSONL of queries with one or two positives and two or three negatives, three queries a cluster."""
     draw = random.Random(seed)
     with path.open("w", encoding="utf-8") as file:
         for row in range(num):
             query = f"{draw.choice(WORDS)} {draw.choice(WORDS)} {row}"
             positives = [f"{query} {draw.choice(WORDS)}" for _ in range(1 + row % 2)]
             negatives = [f"{draw.choice(WORDS)} {draw.choice(WORDS)} {row} {place}" for place in range(2 + row % 2)]
-            file.write(json.dumps({"query": query, "positives": positives, "negatives": negatives}) + "\n")
+            record = {"query": query, "positives": positives, "negatives": negatives, "cluster": row // 3}
+            file.write(json.dumps(record) + "\n")
     return path
 
 

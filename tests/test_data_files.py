@@ -133,6 +133,39 @@ def test_ids_are_unique_in_what_is_read(tmp_path):
     assert str(caught.value).count("t.jsonl, line 2") == 1
 
 
+@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
+def test_clusters_of_triplets(tmp_path, name):
+    """They are for tests, so that towers are tuned on the same data with and without them."""
+    write = write_parquet if name.endswith("parquet") else write_lines
+    plain = triplets(write(tmp_path / f"plain-{name}", ROWS))
+    named = [{**row, "cluster": cluster} for row, cluster in zip(ROWS, ("b", "a", "b", "c"), strict=True)]
+    clustered = triplets(write(tmp_path / name, named))
+    texts = load_triplets(clustered, "evaluation")
+    assert texts.cluster_of_query.tolist() == [0, 1, 0, 2]
+    assert texts.digest != load_triplets(plain, "evaluation").digest
+    sizes = {"num_tune": 3, "num_validation": 1}
+    digests = {tuning_digest(*load_tuning(one.model_copy(update=sizes))) for one in (plain, clustered)}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("clusters", "said"),
+    [
+        ((1, None, 2, 3), "line 2: all records name a cluster or none does; the ones before have a 'cluster', this "),
+        (
+            (None, None, 0, 3),
+            "line 3: all records name a cluster or none does; the ones before have no 'cluster', this ",
+        ),
+        ((1, 1, 1.5, 2), "line 3: 'cluster' must be a text or an integer, got 1.5; change it"),
+    ],
+)
+def test_clusters_of_triplets_that_are_refused(tmp_path, clusters, said):
+    rows = [{**row, "cluster": cluster} for row, cluster in zip(ROWS, clusters, strict=True)]
+    with pytest.raises(ValueError) as caught:
+        load_triplets(triplets(write_lines(tmp_path / "t.jsonl", rows)), "evaluation")
+    assert said in str(caught.value)
+
+
 def test_an_empty_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="mine: a source needs at least one of the samples, got none"):
         load_triplets(triplets(write_lines(tmp_path / "t.jsonl", [])), "evaluation")

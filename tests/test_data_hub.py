@@ -147,8 +147,11 @@ def test_squad_by_hand(tmp_path):
     assert [texts.passages[row] for row in texts.positive_rows] == [sentences[0], sentences[3], sentences[1]]
     assert [texts.passages[row] for row in texts.negative_rows] == [*sentences[1:3], sentences[0], *sentences[2:]]
 
+    assert texts.cluster_of_query.tolist() == [0, 0]
+
     tuned = source.model_copy(update={"num_tune": 1})
     one_each = load_triplets(tuned, "tune")
+    assert one_each.cluster_of_query.tolist() == [0, 1], "nothing is tested while tuning"
     assert np.diff(one_each.positive_offsets).tolist() == np.diff(one_each.negative_offsets).tolist() == [1, 1]
     assert [one_each.passages[row] for row in one_each.positive_rows] == sentences[:2]
     first, second = (one_each.passages[row] for row in one_each.negative_rows)
@@ -164,8 +167,11 @@ def test_squad_paragraphs_are_held_out_whole(tmp_path):
     source = SquadSentences(path=str(tmp_path), num_tune=8, num_validation=4, num_evaluation=6)
     paragraphs = []
     for part, size in (("tune", 8), ("validation", 4), ("evaluation", 6)):
-        queries = load_triplets(source, part).queries
+        texts = load_triplets(source, part)
+        queries = texts.queries
         assert len(queries) == 2 * size
+        in_twos = np.repeat(np.arange(size), 2) if part == "evaluation" else np.arange(2 * size)
+        assert texts.cluster_of_query.tolist() == in_twos.tolist()
         paragraphs.append({query.partition(",")[0] for query in queries})
         assert len(paragraphs[-1]) == size
     assert len(set.union(*paragraphs)) == 18

@@ -82,6 +82,29 @@ def test_digest_speaks_of_content_only():
     assert len({one.digest, *(build_triplets("t", samples).digest for samples in changed)}) == 5
 
 
+def test_clusters_are_numbered_as_they_come():
+    """A query without one is a cluster of its own, whatever the others call theirs."""
+    names = ["b", None, "a", "b", None, 0, 1, (None, 1)]
+    built = build_triplets("t", [Sample(f"q{n}", ["p"], ["n"], name) for n, name in enumerate(names)])
+    assert built.cluster_of_query.tolist() == [0, 1, 2, 0, 3, 4, 5, 6]
+    assert built.cluster_of_query.dtype == np.int64 and built.shares_clusters
+    assert build_triplets("t", SAMPLES).cluster_of_query.tolist() == [0, 1]
+
+
+def test_digest_covers_clusters_only_where_queries_share_one():
+    """Ids of trials hold it: the literal is that of the release before there were clusters."""
+    alone = build_triplets("t", SAMPLES)
+    assert alone.digest == "9ab7915a0de2765d384dc94940d5e101ecf225eef0b60ea73ef585c49e10b711"
+    named = [sample._replace(cluster=name) for sample, name in zip(SAMPLES, "xy", strict=True)]
+    assert build_triplets("t", named).digest == alone.digest and not alone.shares_clusters
+    three = [*SAMPLES, SAMPLES[0]]
+    clustered = {
+        build_triplets("t", [sample._replace(cluster=name) for sample, name in zip(three, names, strict=True)]).digest
+        for names in ("aaa", "aab", "aba", "abb", "abc", "zzx")
+    }
+    assert len(clustered) == 5  # the last one is the second under other names
+
+
 def test_digest_keeps_texts_apart():
     """The same characters, divided otherwise, are other texts."""
     moved = [build_triplets("t", [Sample(*texts)]).digest for texts in (("ab", ["c"], ["d"]), ("a", ["bc"], ["d"]))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +44,7 @@ def _pairs(backbone: Backbone) -> PreparedPairs:
     )
 
 
-def _triplets(backbone: Backbone, num_queries: int) -> PreparedTriplets:
+def _triplets(backbone: Backbone, num_queries: int, clusters: Sequence[int] = ()) -> PreparedTriplets:
     texts = [f"question {number}" for number in range(num_queries)]
     passages = [f"answer {number}" for number in range(50)]
     draw = np.random.default_rng(0)
@@ -55,6 +57,7 @@ def _triplets(backbone: Backbone, num_queries: int) -> PreparedTriplets:
         np.concatenate([[0], np.cumsum(positives_Q)]),
         draw.integers(0, 50, negatives_Q.sum()),
         np.concatenate([[0], np.cumsum(negatives_Q)]),
+        np.array(clusters, np.int32),
     )
 
 
@@ -161,9 +164,10 @@ def test_adjusted_p_intervals_and_reasons_by_hand() -> None:
     # One statistic a family: nothing to adjust.
     assert first["bh_p"] == first["by_p"] == first["maxt_p"] == first["clustered_p"]
     assert (first["band_low"], first["band_high"]) == (first["change_low"], first["change_high"])
-    assert first["improvement_low"] < 1 / 3 < first["improvement_high"] < 1
+    assert np.isnan(first["improvement_low"]) and np.isnan(first["improvement_high"])
     assert np.isnan(first["mcnemar_p"])
-    assert first["num_changed"] == 2 and first["reason"] == "fewer than 6 clusters changed"
+    assert first["num_changed"] == 2
+    assert first["reason"] == "untuned value not clearly above 0; fewer than 6 clusters changed"
     assert second["reason"] == "nothing changed" and second["change_low"] == second["change_high"] == 0
 
 
@@ -214,17 +218,29 @@ def test_rank_measures_and_mcnemar_by_hand() -> None:
     better = {row["statistic"]: row for row in ranking_rows("t", [untuned], [counts([0, 0, 1, 0])])}
     assert better["reciprocal_rank"]["improvement"] == pytest.approx(0.125 / 0.75)
     assert better["query_pnd"]["improvement"] == pytest.approx(0.5)
-    assert better["precision_at_1"]["improvement_low"] < 0.5 < better["precision_at_1"]["improvement_high"]
+    # Precision from 2/4 to 3/4: 2 of 4 queries are too few for a relative change, in one direction or the other.
+    assert np.isnan(better["precision_at_1"]["improvement_low"])
+    # Reciprocal ranks (.5, 1, .5, 1) to (1, 1, .5, 1): the mean .75 is 5.2 standard errors above 0.
+    assert better["reciprocal_rank"]["improvement_low"] < 0.125 / 0.75 < better["reciprocal_rank"]["improvement_high"]
 
 
 def test_the_untuned_table_gives_the_counts_back(backbone: Backbone) -> None:
-    prepared = [_pairs(backbone), _triplets(backbone, 9)]
+    prepared = [_pairs(backbone), _triplets(backbone, 9), _triplets(backbone, 6, [0, 0, 1, 0, 2, 2])]
+    prepared[2] = replace(prepared[2], name="clustered")
     counts = evaluate.score_sets(backbone.build_tower(), prepared, BUDGET)
     again = counts_from_rows(untuned_rows("u", counts))
     for before, after in zip(counts, again, strict=True):
         assert (before.set_name, before.kind, before.keys) == (after.set_name, after.kind, after.keys)
-        for name in ("by_positive_KC", "by_negative_KC", "positives_KC", "negatives_KC", "ranks_KSC"):
+        for name in (
+            "by_positive_KC",
+            "by_negative_KC",
+            "positives_KC",
+            "negatives_KC",
+            "ranks_KSC",
+            "cluster_of_query_Q",
+        ):
             assert np.array_equal(getattr(before, name), getattr(after, name))
+    assert [one.num_clusters for one in again] == [3, 9, 3]
 
 
 def test_influence_is_the_difference_and_sums_to_the_change(backbone: Backbone) -> None:

@@ -18,10 +18,10 @@ LAYERS = (
     "__init__ spec sources results metrics ranking counts significance inference preservation simultaneous "
     "language_groups score_tables drift provenance events",
     # 1: torch: texts, encoders, tuning, scoring; runs and is tested without Ray
-    "backbones packaged_e5 freezing towers sentence_folders tower_sources data hub_data local_data record_files "
-    "text_sets docstrings cldr sentences "
+    "backbones checkpoints packages packaged_e5 freezing towers sentence_folders tower_sources data hub_data "
+    "local_data record_files text_sets docstrings cldr sentences "
     "arxiv_papers arxiv_negatives encode bank optim tuning_data device_work token_rows packed_tower lone_tower member "
-    "pack pack_memory checkpoints tune pack_runner evaluate prepare trial",
+    "pack pack_memory saved_states tune pack_runner evaluate prepare trial",
     # 2: a cluster, a tracking server
     "cluster actors tuners scheduling negative_tasks callbacks tracking search",
     # 3: composes all of the above into a sweep

@@ -39,10 +39,11 @@ def test_triplets(page):
     assert tune.queries == ["how tall is the eiffel tower", "who wrote emma"]
     assert len(tune.positive_rows) == len(tune.negative_rows) == 2
     assert validation.queries == ["what is rust"]
-    assert evaluation.queries == ["what do cats eat"] and len(evaluation.positive_rows) == 2
+    assert evaluation.queries == ["what do cats eat", "when do cats sleep"] and len(evaluation.positive_rows) == 3
+    assert evaluation.cluster_of_query.tolist() == [0, 0]
     everything = load_triplets(page["only_to_evaluate_on"], "evaluation")
     from_lines = page["only_to_evaluate_on"].model_copy(update={"path": "triplets.jsonl"})
-    assert len(everything.queries) == 4
+    assert len(everything.queries) == 5 and everything.cluster_of_query.tolist() == [0, 1, 2, 3, 3]
     assert everything.digest == load_triplets(from_lines, "evaluation").digest
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from adiabatic_ray import checkpoints
+from adiabatic_ray import saved_states
 from adiabatic_ray.backbones import load_backbone
 from adiabatic_ray.encode import encode
 from adiabatic_ray.member import EpochReport
@@ -217,12 +217,12 @@ def test_states_survive_a_file_and_damage_counts_as_none(material: Material, tmp
     pack.join("one", _spec(), trainable)
     pack.run_epoch()
     state = pack.members["one"].state()
-    checkpoints.save_state(tmp_path, "one", state)
-    again = checkpoints.load_state(tmp_path, "one")
+    saved_states.save_state(tmp_path, "one", state)
+    again = saved_states.load_state(tmp_path, "one")
     assert again is not None and again.reports[1:] == state.reports[1:] and again.tensors.keys() == state.tensors.keys()
     assert all(torch.equal(again.tensors[name], value) for name, value in state.tensors.items())
     path = tmp_path / "one.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
-    assert checkpoints.load_state(tmp_path, "one") is None
-    checkpoints.remove_state(tmp_path, "one")
-    assert checkpoints.load_state(tmp_path, "one") is None
+    assert saved_states.load_state(tmp_path, "one") is None
+    saved_states.remove_state(tmp_path, "one")
+    assert saved_states.load_state(tmp_path, "one") is None
