@@ -1,0 +1,242 @@
+"""What a tuning step costs a trial: as the regime is usually written, with sentence-transformers, and in packs.
+
+Every kind does the same: a batch of 14 MS MARCO triplets, packaged E5, embedding block frozen, AdamW in float32.
+
+- plain: `AutoModel`-style tower on padded batches, three encoder passes (query tower, and the frozen tower over
+  positives and negatives);
+- sentence-transformers: the same with its `TripletLoss` over a frozen passage tower, by its own model class;
+- pack of K: this project, passages from the bank, K trials in one process, time divided by K.
+
+Steps of all kinds are interleaved; medians, and ratios to the plain step. Figures of the device: the step's arithmetic
+(2 operations a weight and token forward, 4 backward) and the bytes that AdamW must move (7 floats a weight), over the
+time that it took; compare them with what the device can do (`--peak-tflops`, `--peak-gbs`).
+
+    ADIABATIC_DATA=... python benchmarks/bench_packs.py [--packs 1 2 4 8] [--rounds 12] [--threads 2] [--device cpu]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.losses import TripletDistanceMetric, TripletLoss
+from sentence_transformers.models import Pooling, Router, Transformer
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast, TrainerCallback
+
+from adiabatic_ray.backbones import Backbone, TokenizedTexts, load_backbone
+from adiabatic_ray.data import load_triplets
+from adiabatic_ray.encode import encode, pad
+from adiabatic_ray.optim import build_optimizer
+from adiabatic_ray.pack import Pack
+from adiabatic_ray.pack_memory import member_bytes
+from adiabatic_ray.sources import MsMarco
+from adiabatic_ray.spec import PACKAGED_E5, TuningSpec
+from adiabatic_ray.text_sets import TripletSet
+from adiabatic_ray.tune import trainable_names
+from adiabatic_ray.tuning_data import TuningTriplets
+
+SPEC = TuningSpec(batches_per_epoch=1, idle_epochs=None, max_epochs=10**9)
+NUM_SAMPLES = 700
+STEPS_PER_TIMING = 5
+"""Steps between two looks at the clock, where a step by itself can't be timed."""
+
+
+def main() -> None:
+    """Time all kinds, print medians, ratios and shares of the device's peak."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packs", type=int, nargs="+", default=[1, 2, 4, 8], help="members of each pack")
+    parser.add_argument("--rounds", type=int, default=12, help="timings of each kind that are counted")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--peak-tflops", type=float, help="float32 arithmetic of the device")
+    parser.add_argument("--peak-gbs", type=float, help="memory bandwidth of the device, GB/s")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    source = MsMarco(path="${ADIABATIC_DATA}/hub", num_tune=NUM_SAMPLES, num_validation=0, num_evaluation=0)
+    texts, backbone = load_triplets(source, "tune"), load_backbone(PACKAGED_E5)
+    queries = backbone.tokenize(texts.queries, backbone.spec.query_prefix)
+    passages = backbone.tokenize(texts.passages, backbone.spec.passage_prefix)
+    kinds: dict[str, Callable[[], float]] = {"plain": plain(backbone, texts, queries, passages, options.device)}
+    kinds["sentence-transformers"] = with_sentence_transformers(backbone, texts, options.device)
+    trainable, _ = trainable_names(backbone, SPEC.freeze)
+    triplets = bank_triplets(backbone, texts, queries, passages, options.device)
+    for size in options.packs:
+        kinds[f"pack of {size}"] = packed(backbone, trainable, triplets, size, options.device)
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    for round_number in range(options.rounds + 2):
+        for name, step in kinds.items():
+            seconds = step()
+            if round_number >= 2:
+                times[name].append(seconds)
+    tokens = SPEC.batch_size * float(queries.lengths().mean())
+    weights = sum(backbone.weights[name].size for name in trainable)
+    print(
+        f"queries of {queries.lengths().mean():.1f} tokens, passages of {passages.lengths().mean():.1f}, batch "
+        f"{SPEC.batch_size}, {options.device}, {options.threads} threads, torch {torch.__version__}, "
+        f"{options.rounds} interleaved timings of each kind"
+    )
+    print(f"{'':24s}{'ms a trial':>12s}{'times as fast':>15s}{'TFLOP/s':>10s}{'GB/s':>8s}")
+    plain_s = statistics.median(times["plain"])
+    for name, all_s in times.items():
+        seconds = statistics.median(all_s)
+        line = f"{name:24s}{1000 * seconds:12.2f}{plain_s / seconds:15.2f}"
+        if name.startswith("pack"):
+            line += f"{6 * weights * tokens / seconds / 1e12:10.2f}{7 * 4 * weights / seconds / 1e9:8.0f}"
+            if options.peak_tflops and options.peak_gbs:
+                least_s = max(6 * weights * tokens / options.peak_tflops / 1e12, 28 * weights / options.peak_gbs / 1e9)
+                line += f"   {100 * least_s / seconds:.0f}% of what the device allows"
+        print(line)
+    estimate = member_bytes(backbone, trainable, int(np.sort(queries.lengths())[-SPEC.batch_size :].sum()))
+    print(f"estimate of a member's memory (`pack_memory`): {estimate / 1e6:.0f} MB; ", end="")
+    if options.device == "cpu":
+        print(f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
+    else:
+        print(f"peak on the device {torch.cuda.max_memory_allocated() / 1e6:.0f} MB")
+
+
+def timed(work: Callable[[], object], device: str) -> float:
+    """Seconds that some work takes."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def plain(
+    backbone: Backbone, texts: TripletSet, queries: TokenizedTexts, passages: TokenizedTexts, device: str
+) -> Callable[[], float]:
+    """The step as the regime is usually written."""
+    frozen = backbone.build_tower(device=device)
+    tower = backbone.build_tower(trainable_names(backbone, SPEC.freeze)[0], device)
+    optimizer = build_optimizer([one for one in tower.parameters() if one.requires_grad], SPEC)
+    sides = texts.positive_rows[texts.positive_offsets[:-1]], texts.negative_rows[texts.negative_offsets[:-1]]
+    order = np.random.default_rng(0)
+
+    def step() -> None:
+        rows_B = order.choice(len(texts.queries), SPEC.batch_size, replace=False)
+        with torch.no_grad():
+            positives_BD, negatives_BD = (frozen(*pad(passages, side[rows_B], torch.device(device))) for side in sides)
+        queries_BD = tower(*pad(queries, rows_B, torch.device(device)))
+        loss = functional.triplet_margin_loss(queries_BD, positives_BD, negatives_BD, margin=SPEC.margin)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return lambda: timed(step, device)
+
+
+def with_sentence_transformers(backbone: Backbone, texts: TripletSet, device: str) -> Callable[[], float]:
+    """Steps of its trainer: a router with a tuned tower for queries and a frozen one for passages, `TripletLoss`."""
+    folder = tempfile.mkdtemp()
+    backbone.build_tower().model.save_pretrained(folder)
+    (Path(folder) / "tokenizer.json").write_text(backbone.tokenizer_json, encoding="utf-8")
+    PreTrainedTokenizerFast(
+        tokenizer_file=str(Path(folder) / "tokenizer.json"), pad_token="<pad>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    towers = [Transformer(folder, max_seq_length=backbone.spec.max_length) for _ in range(2)]
+    pooled = [[tower, Pooling(tower.get_embedding_dimension())] for tower in towers]
+    model = SentenceTransformer(modules=[Router.for_query_document(*pooled)], device=device)
+    trainable = set(trainable_names(backbone, SPEC.freeze)[0])
+    for number, tower in enumerate(towers):
+        for name, parameter in tower.model.named_parameters():
+            parameter.requires_grad_(number == 0 and name in trainable)
+    prefixes = backbone.spec.query_prefix, backbone.spec.passage_prefix, backbone.spec.passage_prefix
+    firsts = texts.positive_rows[texts.positive_offsets[:-1]], texts.negative_rows[texts.negative_offsets[:-1]]
+    columns = texts.queries, *([texts.passages[row] for row in rows_Q] for rows_Q in firsts)
+    data = Dataset.from_dict(
+        {
+            name: [prefix + text for text in column]
+            for name, prefix, column in zip(("anchor", "positive", "negative"), prefixes, columns, strict=True)
+        }
+    )
+    clock = _StepClock()
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=SentenceTransformerTrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=SPEC.batch_size,
+            learning_rate=SPEC.learning_rate,
+            lr_scheduler_type="constant",
+            max_grad_norm=0,
+            max_steps=STEPS_PER_TIMING + 1,
+            optim="adamw_torch_fused",
+            router_mapping={"anchor": "query", "positive": "document", "negative": "document"},
+            use_cpu=device == "cpu",
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+        ),
+        train_dataset=data,
+        loss=TripletLoss(model, TripletDistanceMetric.EUCLIDEAN, SPEC.margin),
+        callbacks=[clock],
+    )
+
+    def run() -> float:
+        clock.ends.clear()
+        trainer.train()
+        return (clock.ends[-1] - clock.ends[0]) / STEPS_PER_TIMING
+
+    return run
+
+
+class _StepClock(TrainerCallback):  # type: ignore[misc]
+    """When each step of a trainer ended: its preparation, before the first one, is not counted."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.ends.append(time.perf_counter())
+
+
+def bank_triplets(
+    backbone: Backbone, texts: TripletSet, queries: TokenizedTexts, passages: TokenizedTexts, device: str
+) -> TuningTriplets:
+    """First positives and negatives, with their bank."""
+    bank_PD = encode(backbone.build_tower(device=device), passages, 4096)
+    firsts = texts.positive_rows[texts.positive_offsets[:-1]], texts.negative_rows[texts.negative_offsets[:-1]]
+    return TuningTriplets(queries, *firsts, bank_PD)
+
+
+def packed(
+    backbone: Backbone, trainable: list[str], triplets: TuningTriplets, size: int, device: str
+) -> Callable[[], float]:
+    """Steps of a pack, time divided by its members; each has its own rate and its own order of the data."""
+    one = TuningTriplets(
+        triplets.queries.select(np.arange(1)),
+        triplets.positive_rows_Q[:1],
+        triplets.negative_rows_Q[:1],
+        triplets.passages_PD,
+    )
+    like = SPEC.model_copy(update={"batches_per_epoch": STEPS_PER_TIMING})
+    pack = Pack(backbone, trainable, like, size, triplets, one, 512, device)
+    for member in range(size):
+        spec = like.model_copy(update={"seed": member, "learning_rate": (member + 1) * 1e-8})
+        pack.join(str(member), spec, trainable)
+    # A validation on a single query ends each timing: under a fortieth of a step, counted as part of it.
+    return lambda: timed(pack.run_epoch, device) / STEPS_PER_TIMING / size
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Packs on real Ray: trials that lease slots, and a tuner that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+
+from adiabatic_ray import results
+from adiabatic_ray.cluster import start_ray
+from adiabatic_ray.events import EpochEvent
+from adiabatic_ray.orchestrator import pin_trials, run_sweep
+from adiabatic_ray.prepare import Loader
+from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.spec import SweepSpec, with_changes
+from tests.small_sweep import small_sweep
+
+pytestmark = pytest.mark.ray
+NOT_COMPARED = {
+    "started_at",
+    "finished_at",
+    "tune_s",
+    "evaluate_s",
+    "elapsed_s",
+    "peak_memory_bytes",
+    "provenance_json",
+}
+
+
+class Listener:
+    """Remembers what it hears of trials."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.epochs: list[tuple[str, int]] = []
+
+    def stage(self, text: str) -> None:
+        self.stages.append(text)
+
+    def counted(self, what: str, done: int, total: int) -> None:
+        pass
+
+    def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
+        pass
+
+    def trial_started(self, trial_id: str) -> None:
+        pass
+
+    def epoch_finished(self, event: EpochEvent) -> None:
+        self.epochs.append((event.trial_id, event.epoch))
+
+    def trial_finished(self, trial_id: str, status: TrialStatus) -> None:
+        pass
+
+
+class Killer(Listener):
+    """Kills the process that tunes when the first trial has finished its second epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.killed: list[int] = []
+
+    def epoch_finished(self, event: EpochEvent) -> None:
+        super().epoch_finished(event)
+        if event.epoch == 2 and not self.killed:
+            for process in psutil.Process().children(recursive=True):
+                if process.name().startswith("ray::Tuner"):
+                    os.kill(process.pid, signal.SIGKILL)
+                    self.killed.append(process.pid)
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    import ray
+
+    start_ray()
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def inputs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("inputs")
+
+
+def _sweep(inputs_folder: Path, **cluster: object) -> SweepSpec:
+    spec = small_sweep(inputs_folder, rates=(0.0, 1e-4, 1e-3), seeds=(0, 1))
+    changes = {"trial.tuning.max_epochs": 4, "cluster.tuners": 1}
+    return with_changes(spec, changes | {f"cluster.{name}": value for name, value in cluster.items()})
+
+
+def _table(out: Path, table: str, spec: SweepSpec) -> pa.Table:
+    content = results.read_table(out, table, [trial.trial_id for trial in pin_trials(spec, Loader())])
+    return content.drop_columns([name for name in content.column_names if name in NOT_COMPARED])
+
+
+def test_packs_give_what_trials_give_one_by_one(ray_cluster: None, inputs_folder: Path, tmp_path: Path) -> None:
+    alone, packed = _sweep(inputs_folder), _sweep(inputs_folder, pack_size=4)
+    for name, spec in (("alone", alone), ("packed", packed)):
+        outcome = run_sweep(spec, tmp_path / name, tmp_path / "banks", Listener())
+        assert set(outcome.statuses.values()) == {TrialStatus.COMPLETE} and len(outcome.statuses) == 6
+    for table, exact in (
+        ("trials", ("status", "stopped_by", "num_steps", "kept_epoch")),
+        ("curves", ("epoch", "improved")),
+    ):
+        one, other = (_table(tmp_path / name, table, alone) for name in ("alone", "packed"))
+        assert one.select(exact).equals(other.select(exact)), table
+    one, other = (_table(tmp_path / name, "curves", alone).to_pandas() for name in ("alone", "packed"))
+    np.testing.assert_allclose(one["validation_loss"], other["validation_loss"], rtol=1e-4)
+    one, other = (_table(tmp_path / name, "scores", alone).to_pandas() for name in ("alone", "packed"))
+    control = one["trial_id"].str.startswith("lr0-")
+    assert control.sum() and (other["errors_tuned"] == other["errors_untuned"])[control].all()
+    # Rounding may turn a near tie; more than a handful of comparisons it does not turn.
+    assert (one["errors_tuned"] - other["errors_tuned"]).abs().max() <= 2
+
+
+def test_a_killed_tuner_costs_an_epoch_and_changes_nothing(
+    ray_cluster: None, inputs_folder: Path, tmp_path: Path
+) -> None:
+    spec = _sweep(inputs_folder, checkpoint_every_s=0)
+    killer = Killer()
+    for name, listener in (("whole", Listener()), ("killed", killer)):
+        outcome = run_sweep(spec, tmp_path / name, tmp_path / "banks", listener)
+        assert set(outcome.statuses.values()) == {TrialStatus.COMPLETE} and len(outcome.statuses) == 6
+    assert len(killer.killed) == 1
+    for table in ("trials", "curves", "scores", "influence", "drift"):
+        assert _table(tmp_path / "whole", table, spec).equals(_table(tmp_path / "killed", table, spec)), table
+    assert not list((tmp_path / "killed" / "states").glob("*.safetensors"))
