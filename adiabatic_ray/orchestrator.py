@@ -20,13 +20,15 @@ import ray
 
 from adiabatic_ray import counts, provenance, results
 from adiabatic_ray.actors import EvaluationPool, SharedSets, device_for, ensure_banks
+from adiabatic_ray.backbones import Backbone
 from adiabatic_ray.cluster import check_resources, num_tuners
 from adiabatic_ray.counts import Counts
 from adiabatic_ray.events import Listener, StageListener
+from adiabatic_ray.pack import packs_alone
 from adiabatic_ray.prepare import EvaluationInputs, Inputs, Loader, prepare
 from adiabatic_ray.results import ResultsError, TrialStatus
 from adiabatic_ray.scheduling import Group, schedule
-from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, UntunedSpec
+from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, TuningSpec, UntunedSpec
 from adiabatic_ray.tune import trainable_names
 from adiabatic_ray.tuners import MaterialRefs, TunerPool
 
@@ -98,6 +100,9 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
         listener.sweep_started(len(trials), num_before)
         return SweepOutcome(len(trials), num_before, {})
     check_resources(spec.cluster, listener)
+    _announce_loners(
+        spec.cluster, [(loader.load(trial).backbone, trial.tuning) for trial in pending.values()], listener
+    )
     group_of = {trial_id: _group_key(trial) for trial_id, trial in pending.items()}
     shared = {}
     for trial_id, key in group_of.items():
@@ -118,6 +123,17 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
     finally:
         pool.close()
     return SweepOutcome(len(trials), num_before, statuses)
+
+
+def _announce_loners(
+    cluster: ClusterSpec, trials: Sequence[tuple[Backbone, TuningSpec]], listener: StageListener
+) -> None:
+    num_alone = sum(packs_alone(backbone, tuning) for backbone, tuning in trials)
+    if cluster.pack_size > 1 and num_alone:
+        listener.stage(
+            f"{num_alone} of {len(trials)} trials are tuned one at a time and not in packs: they have dropout, or an "
+            "encoder of another layout than BERT's"
+        )
 
 
 def _share(

@@ -24,8 +24,8 @@ from adiabatic_ray.trial import Report, TrialContext, run_trial
 from adiabatic_ray.tune import Tuned
 from adiabatic_ray.tuners import MaterialRefs, TunerPool
 
-TRIAL_MEMORY_BYTES = 512 * 2**20
-"""What a trial's process reserves: its libraries take some 300 MB, the tables that it writes the rest."""
+TRIAL_MEMORY_BYTES = 2**30
+"""What a trial's process reserves: its libraries take 0.55 GB, its tower and its tables some of the rest."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ def schedule(
         pools=(pool, tuners),
         common=(spec.name, str(out.resolve()), recorded),
     )
-    # While trials fill every slot, others are scored, one an actor of the pool, and recorded.
-    in_flight = len(tuners.tuners) * cluster.pack_size + cluster.evaluators
+    # While trials fill every slot, others are scored and recorded: a quarter more is what keeps the slots full.
+    num_slots = len(tuners.tuners) * cluster.pack_size
+    in_flight = num_slots + -(-num_slots // 4)
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trainable, ray_tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY_BYTES}])),
         param_space={"trial_id": ray_tune.grid_search(list(pending))},

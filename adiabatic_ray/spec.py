@@ -211,7 +211,7 @@ class ClusterSpec(Frozen):
     evaluator_gpus: float = Field(0, ge=0, description="GPUs an actor reserves")
     evaluator_threads: int = Field(1, ge=1, description="torch threads of an actor")
     max_concurrent_trials: int | None = Field(
-        None, ge=1, description="trials in flight; none: all slots, and one more for each evaluator"
+        None, ge=1, description="trials in flight; none: as many as there are slots, and a quarter more to be scored"
     )
     max_failures: int = Field(2, ge=0, description="retries of a trial after an infrastructure fault")
 

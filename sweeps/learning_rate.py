@@ -35,5 +35,7 @@ def sweep() -> SweepSpec:
             ),
         ),
         grid={"tuning.learning_rate": RATES},
-        cluster=ClusterSpec(tuner_cpus=2, tuner_gpus=0.25, evaluators=2, evaluator_cpus=2, evaluator_gpus=0.5),
+        cluster=ClusterSpec(
+            tuner_cpus=4, tuner_gpus=0.5, pack_size=20, evaluators=2, evaluator_cpus=2, evaluator_gpus=0.25
+        ),
     )

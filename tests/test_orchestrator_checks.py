@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ray
 
-from adiabatic_ray.cluster import check_resources
+from adiabatic_ray.cluster import check_resources, num_tuners
 from adiabatic_ray.orchestrator import pin_trials
 from adiabatic_ray.prepare import Loader
 from adiabatic_ray.spec import ClusterSpec, with_changes
@@ -43,6 +43,25 @@ def test_a_cluster_that_may_grow_is_waited_for_and_this_machine_is_not(monkeypat
     monkeypatch.delenv("RAY_ADDRESS")
     with pytest.raises(ValueError, match="must fit the cluster, got 3 x 1 \\+ 2 CPUs for 0"):
         check_resources(ClusterSpec(tuner_cpus=2, evaluators=3), stages)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "num_trials", "expected"),
+    [
+        ({"tuners": 3}, 1, 3),  # as asked for
+        ({}, 100, 8),  # 16 CPUs
+        ({"evaluators": 4, "evaluator_cpus": 2.0}, 100, 4),
+        ({"evaluators": 15, "evaluator_cpus": 1.0}, 100, 1),
+        ({"tuner_gpus": 0.5, "evaluator_gpus": 0.5}, 100, 3),  # 2 GPUs, a quarter of them with the evaluator
+        ({"pack_size": 8}, 20, 3),  # no tuner without a trial
+    ],
+)
+def test_tuners_fill_the_cluster(
+    monkeypatch: pytest.MonkeyPatch, cluster: dict[str, Any], num_trials: int, expected: int
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0, "GPU": 2.0})
+    defaults = {"tuner_cpus": 2, "evaluators": 1, "evaluator_cpus": 0}
+    assert num_tuners(ClusterSpec(**(defaults | cluster)), num_trials) == expected
 
 
 def test_trials_that_pinning_shows_to_be_the_same_are_refused(tmp_path: Path) -> None:
