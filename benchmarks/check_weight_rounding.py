@@ -14,8 +14,8 @@ Both sides of a comparison are encoded with the same weights: this is about the 
 The matrices that the package stores in blocks are perturbed, for both encoders alike: word embeddings, attention,
 feed-forward. Positions, types, biases and LayerNorms are float32 there.
 
-    ADIABATIC_DATA=... python benchmarks/check_weight_rounding.py --backbone minilm --languages en de ru zh sw \\
-        --premises 500        (3 minutes of one core; packaged-e5: 8)
+    ADIABATIC_DATA=... python benchmarks/check_weight_rounding.py --backbone minilm --premises 500
+    (one core, with --languages en de ru zh sw: 3 minutes; packaged-e5, three seeds: 8)
 """
 
 from __future__ import annotations
