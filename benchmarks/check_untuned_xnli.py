@@ -8,7 +8,7 @@ either way. MiniLM, English only, has one tokenizer file and is read as it says.
 What the figures say about the paper's Table 3 is in docs/evaluation.md.
 
     ADIABATIC_DATA=... python benchmarks/check_untuned_xnli.py --backbone packaged-e5        (15 minutes on two cores)
-    ADIABATIC_DATA=... python benchmarks/check_untuned_xnli.py --backbone minilm             (5 minutes)
+    ADIABATIC_DATA=... python benchmarks/check_untuned_xnli.py --backbone minilm             (12 minutes)
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ Both sides of a comparison are encoded with the same weights: this is about the 
 The matrices that the package stores in blocks are perturbed, for both encoders alike: word embeddings, attention,
 feed-forward. Positions, types, biases and LayerNorms are float32 there.
 
-    ADIABATIC_DATA=... python benchmarks/check_weight_rounding.py --backbone minilm          (10 minutes on two cores)
-    ADIABATIC_DATA=... python benchmarks/check_weight_rounding.py --backbone packaged-e5 --premises 500  (20 minutes)
+    ADIABATIC_DATA=... python benchmarks/check_weight_rounding.py --backbone minilm --premises 500
+    (one core, with --languages en de ru zh sw: 3 minutes; packaged-e5, three seeds: 8)
 """
 
 from __future__ import annotations
