@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,14 +88,15 @@ class Lobby:
 class Tuner:
     """Holds a pack on its device."""
 
-    def __init__(self, number: int, lobby: Any, cluster: ClusterSpec, folder: str) -> None:
+    def __init__(self, number: int, lobby: str, cluster: ClusterSpec, folder: str) -> None:
         use_threads(cluster.tuner_cpus)
-        self._number, self._lobby, self._device = number, lobby, device_for(cluster.tuner_gpus)
+        # By name: an actor with a handle among its arguments can't be relied on to start again.
+        self._number, self._lobby, self._device = number, ray.get_actor(lobby), device_for(cluster.tuner_gpus)
         self._material: dict[str, Material] = {}
         self._runner = PackRunner(
             cluster.pack_size, self._device, self._free_bytes, Path(folder), cluster.checkpoint_every_s
         )
-        ray.get(lobby.register.remote(number))
+        ray.get(self._lobby.register.remote(number))
 
     def tune(self, trial_id: str, spec: TuningSpec, refs: MaterialRefs) -> Any:
         """Yields what `PackRunner.tune` yields."""
@@ -136,13 +138,14 @@ class TunerPool:
         """
         # The lobby has no copy: it stays where the driver is, without which there is no sweep anyway.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        lobby = Lobby.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+        name = f"lobby-{uuid.uuid4().hex}"
+        lobby = Lobby.options(name=name, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
         options = Tuner.options(  # type: ignore[attr-defined]
             num_cpus=cluster.tuner_cpus,
             num_gpus=cluster.tuner_gpus,
             max_concurrency=cluster.pack_size + _CALLS_BESIDE_MEMBERS,
         )
-        return TunerPool(lobby, tuple(options.remote(n, lobby, cluster, str(folder)) for n in range(num_tuners)))
+        return TunerPool(lobby, tuple(options.remote(n, name, cluster, str(folder)) for n in range(num_tuners)))
 
     def tune(
         self,

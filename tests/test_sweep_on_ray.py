@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -241,7 +242,9 @@ def test_a_killed_driver_loses_nothing(inputs_folder: Path, tmp_path: Path) -> N
         )
         assert done.returncode == 0, done.stdout + done.stderr
         if out == killed:
-            assert f"{num_done} of 6 trials are finished already" in done.stdout
+            # What was being written when the driver died may still have been finished.
+            found = re.search(r"(\d) of 6 trials are finished already", done.stdout)
+            assert found and num_done <= int(found[1]) < 6, done.stdout
     _same_tables(killed, whole)
     client = MlflowClient(tracking.default_uri(killed))
     runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
