@@ -1,0 +1,47 @@
+"""MS MARCO with BM25 negatives as row numbers into a passage file: joined into a user's own triplet file, at full size."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from adiabatic_ray.data import load_triplets
+from adiabatic_ray.sources import TripletFile
+
+DATA = os.environ.get("ADIABATIC_DATA")
+pytestmark = [pytest.mark.realdata, pytest.mark.skipif(not DATA, reason="ADIABATIC_DATA names no data folder")]
+
+
+def _joined(folder: Path, out: Path, split: str) -> Path:
+    """Queries of a split with the texts of their passages: the recipe of docs/own_data.md."""
+    texts = pq.read_table(folder / "msmarco_passages.parquet", columns=["text"])["text"].combine_chunks()
+    queries = pq.read_table(folder / "msmarco_queries.parquet", filters=[("split", "=", split)])
+
+    def with_texts(name: str) -> pa.ListArray:
+        rows = queries[name].combine_chunks()
+        return pa.ListArray.from_arrays(rows.offsets, texts.take(rows.flatten()))
+
+    columns = {"query": queries["query"], "positives": with_texts("positives")}
+    pq.write_table(pa.table(columns | {"negatives": with_texts("bm25_negatives")}), out)
+    return out
+
+
+@pytest.mark.parametrize(("split", "num_queries"), [("train", 11_992), ("dev_small", 6_980)])
+def test_every_query_of_a_split_is_loaded(tmp_path: Path, split: str, num_queries: int) -> None:
+    assert DATA is not None
+    path = _joined(Path(DATA), tmp_path / "msmarco.parquet", split)
+    triplets = load_triplets(TripletFile(name="msmarco-bm25", path=str(path)), "evaluation")
+    table = pq.read_table(path)
+    assert len(triplets.queries) == num_queries == table.num_rows
+    for row in (0, num_queries // 2, num_queries - 1):
+        expected = table.slice(row, 1).to_pylist()[0]
+        for side in ("positive", "negative"):
+            offsets, rows = getattr(triplets, f"{side}_offsets"), getattr(triplets, f"{side}_rows")
+            found = [triplets.passages[place] for place in rows[offsets[row] : offsets[row + 1]]]
+            assert found == expected[f"{side}s"]
+    assert np.diff(triplets.negative_offsets).max() == 65
