@@ -52,7 +52,7 @@ from adiabatic_ray.tuning_data import TuningTriplets
 
 SPEC = TuningSpec(batches_per_epoch=1, idle_epochs=None, max_epochs=10**9)
 NUM_SAMPLES = 700
-STEPS_PER_TIMING = 5
+STEPS_PER_TIMING = 3
 """Steps between two looks at the clock, where a step by itself can't be timed."""
 
 
@@ -78,10 +78,10 @@ def main() -> None:
     for size in options.packs:
         kinds[f"pack of {size}"] = packed(backbone, trainable, triplets, size, options.device)
     times: dict[str, list[float]] = {name: [] for name in kinds}
-    for round_number in range(options.rounds + 2):
+    for round_number in range(options.rounds + 1):
         for name, step in kinds.items():
             seconds = step()
-            if round_number >= 2:
+            if round_number >= 1:
                 times[name].append(seconds)
     tokens = SPEC.batch_size * float(queries.lengths().mean())
     weights = sum(backbone.weights[name].size for name in trainable)
@@ -184,6 +184,7 @@ def with_sentence_transformers(backbone: Backbone, texts: TripletSet, device: st
             save_strategy="no",
             logging_strategy="no",
             disable_tqdm=True,
+            log_level="error",
         ),
         train_dataset=data,
         loss=TripletLoss(model, TripletDistanceMetric.EUCLIDEAN, SPEC.margin),
