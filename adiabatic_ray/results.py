@@ -147,7 +147,11 @@ TABLES: dict[str, pa.Schema] = {
         **_INFLUENCE,
         num_comparisons=(_INT, "comparisons", "positive-negative comparisons"),
         num_clusters=(_INT, "clusters", "what counts as independent: premises, groups of names, paragraphs, queries"),
-        num_changed=(_INT, "clusters", "those with more or fewer errors than untuned; below 6 the tests are too sure"),
+        num_changed=(
+            _INT,
+            "clusters",
+            "those with more or fewer errors than untuned, in all: swapped ones cancel; below 6 the tests are too sure",
+        ),
         errors_untuned=(_INT, "comparisons", "positive not strictly closer than negative, untuned tower (ties count)"),
         errors_tuned=(_INT, "comparisons", "the same for the tuned tower"),
         pnd_untuned=(_FLOAT, "frac", "errors_untuned / num_comparisons"),
@@ -164,7 +168,12 @@ TABLES: dict[str, pa.Schema] = {
         maxt_p=(_FLOAT, "prob", "the same by max-T: bounds the chance of a single false find"),
         band_low=(_FLOAT, "frac", "95% band of the change that holds for all pairs of the family together"),
         band_high=(_FLOAT, "frac", "its upper end"),
-        preserved_p=(_FLOAT, "prob", "one-sided, H0: PND rose by 1% of its untuned value or more; <= .025: preserved"),
+        preserved_p=(
+            _FLOAT,
+            "prob",
+            "one-sided, H0: PND rose by 1% of its untuned value or more; <= .025: preserved; "
+            "0 where no cluster changed, NaN where untuned is 0",
+        ),
     ),
     "aggregates": _table(
         trial_id=_TRIAL,

@@ -85,7 +85,8 @@ def curve_table(sweep: Sweep) -> pd.DataFrame:
         - `improved/...`, `degraded/...`: language pairs whose PND changed by the clustered test, Benjamini-Hochberg at
           5% over the set's language pairs within the relation and measure;
         - `preserved/...`: language pairs whose PND was shown to have risen by less than 1% of its untuned value
-          (one-sided test at 2.5%, adjusted as above); the others are not shown to be lost;
+          (one-sided test at 2.5%, adjusted as above); the others are not shown to be lost. `testable/...`: how many
+          can be shown so at all, which takes untuned errors;
         - `improved_z/...`, `degraded_z/...`: the same by the paper's pooled z-test, |z| > 1.96, unadjusted.
     """
     scores_of = dict(iter(sweep.scores.groupby("trial_id", sort=False)))
@@ -118,7 +119,17 @@ def curve_table(sweep: Sweep) -> pd.DataFrame:
     return table.reindex(columns=settings + expected)
 
 
-_PAIR_COLUMNS = ("improvement", "mean", "pairs", "improved", "degraded", "preserved", "improved_z", "degraded_z")
+_PAIR_COLUMNS = (
+    "improvement",
+    "mean",
+    "pairs",
+    "improved",
+    "degraded",
+    "preserved",
+    "testable",
+    "improved_z",
+    "degraded_z",
+)
 
 
 def rate_table(sweep: Sweep) -> pd.DataFrame:
@@ -190,6 +201,8 @@ class PairCounts:
     """The paper's pooled z-test, |z| > 1.96, unadjusted."""
     preserved: int
     """PND shown to have risen by less than 1% of its untuned value, one-sided at 2.5%."""
+    testable: int
+    """Pairs that can be shown so: not those without an untuned error, of which no rise is 1%."""
 
 
 def count_pairs(scores: pd.DataFrame) -> PairCounts:
@@ -208,6 +221,7 @@ def count_pairs(scores: pd.DataFrame) -> PairCounts:
         improved_z=int((paper_z < -PAPER_CRITICAL_Z).sum()),
         degraded_z=int((paper_z > PAPER_CRITICAL_Z).sum()),
         preserved=int((adjust_bh(scores["preserved_p"]) <= PRESERVED_ALPHA).sum()),
+        testable=int(scores["preserved_p"].notna().sum()),
     )
 
 
@@ -221,5 +235,5 @@ def _pair_columns(scores: pd.DataFrame) -> Iterator[tuple[str, float]]:
         yield criterion.column("improvement"), float(pooled)
         yield criterion.column("mean"), float(own_improvement.mean())
         yield criterion.column("pairs"), len(own_improvement)
-        for what in ("improved", "degraded", "preserved", "improved_z", "degraded_z"):
+        for what in ("improved", "degraded", "preserved", "testable", "improved_z", "degraded_z"):
             yield criterion.column(what), getattr(counts, what)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from adiabatic_ray.counts import (
 from adiabatic_ray.score_tables import aggregate_rows, ranking_rows, score_rows
 from analysis.comparison import Comparison, Side, compare_trials
 from analysis.comparison_tables import print_comparison
+from analysis.curves import count_pairs
 from jobs.cli import app
 from tests.planted import PAIRS, UNTUNED_ID, Plan, Texts, write_planted
 
@@ -224,12 +226,35 @@ def test_the_tables_of_a_pair_set_by_hand() -> None:
     assert "names: 3 language pairs, 4 clusters" in text[3]
     lines = [line.split() for line in text]
     # Nothing changed in two pairs: one has no error at all, and no improvement; the other is shown to be preserved.
-    captions = [" ".join(line) for line in lines if line[:1] == ["without"]]  # a narrow table's goes over two lines
-    assert captions[1] == "without an improvement, its interval or a test: nothing changed (1)"
+    flat = " ".join(" ".join(text).split())  # a narrow table's caption goes over two lines
+    assert "no improvement, A's value is 0: 1 of 3 tests of a language pair; p is too small, fewer" in flat
+    assert "preserved" in flat and "2 of 2" in flat and "B against A" in flat and "none where A is 0" in flat
     assert [line[2:6] for line in lines if line[:2] == ["all", "pairs"]] == [["3", "20.83", "14.58", "+30.0"]]
     assert [line[2:4] for line in lines if line[:2] == ["same", "language"]] == [["1", "0.00"]]
     assert [line[1:5] for line in lines if line[:1] == ["cross-language"]] == [["2", "31.25", "21.88", "+30.0"]]
     assert [line[3:7] for line in lines if line[:3] == ["query", "in", "en"]] == [["1", "25.00", "25.00", "+0.00"]]
+
+
+def test_an_identical_tower_is_preserved_wherever_that_can_be_tested() -> None:
+    """Untuned PND 5/16, errors in half of the clusters: how uncertain that is makes no doubt about no change at all."""
+    same = pairs({("de", "en"): [3, 0, 0, 2], ("en", "de"): [0, 0, 0, 0]})
+    scores = pd.DataFrame(score_rows("t", [same], [same]))
+    assert scores["preserved_p"].tolist()[0] == 0 and scores["preserved_p"].isna().tolist() == [False, True]
+    counted = count_pairs(scores)
+    assert (counted.preserved, counted.testable) == (1, 1)
+
+
+def test_texts_in_brackets_are_printed_as_they_are() -> None:
+    """To Rich `[/x]` closes a style that is not open, and `[bold]` disappears."""
+    keys = (("[/x]-[bold]yes", "cosine", "de", "en"),)
+    before, after = (
+        replace(pairs({("de", "en"): errors}), set_name="[same]", keys=keys) for errors in ([2, 1, 2, 1], [1, 1, 2, 1])
+    )
+    frames = [pd.DataFrame(rows("t", [before], [after])) for rows in (score_rows, aggregate_rows)]
+    rankings = pd.DataFrame(columns=results.TABLES["rankings"].names)
+    text = "\n".join(printed(Comparison(Side("A", "a[/y]"), Side("B", ":cat:"), *frames, rankings)))
+    for words in ("[same]: 1 language pairs", "[/x]-[bold]yes  cosine", "[same], [/x]-[bold]yes, cosine", "A  a[/y]"):
+        assert words in text, text
 
 
 def test_nothing_is_wider_than_a_terminal_of_80_columns(planted: tuple[Path, list[str]]) -> None:
