@@ -65,14 +65,15 @@ class Counts:
 
         Returns:
             One entry a cluster on the last axis, in the order of their numbers; the same array where each query is a
-            cluster of its own. Integers stay integers, and sums of them exact.
+            cluster of its own. Sums of integers are int64, and exact.
         """
         if not self.shares_clusters:
             return values
         # One run of equal numbers a cluster; the sort is stable, so that sums of floats do not depend on how it sorts.
         order_Q = np.argsort(self.cluster_of_query_Q, kind="stable")
         starts_C = np.flatnonzero(np.diff(self.cluster_of_query_Q[order_Q], prepend=-1))
-        summed: np.ndarray = np.add.reduceat(values[..., order_Q], starts_C, axis=-1)
+        wide = np.int64 if values.dtype.kind in "iu" else values.dtype
+        summed: np.ndarray = np.add.reduceat(values[..., order_Q], starts_C, axis=-1, dtype=wide)
         return summed
 
     @property
