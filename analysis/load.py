@@ -146,8 +146,8 @@ def read_whole(out: Path, table: str, file_ids: list[str]) -> pd.DataFrame:
         path = results.table_path(out, table, file_id)
         if not path.is_file():
             raise ResultsError(
-                f"a finished trial has all its tables, got no {path}; copy the whole folder, or delete the trial's "
-                f"file in {out / 'trials'} and run the sweep again"
+                f"a finished trial has all its tables, got no {path}; copy the whole folder, or "
+                f"{results.how_to_redo(path)}"
             )
     return results.read_table(out, table, file_ids).to_pandas()
 

@@ -270,10 +270,10 @@ def _trial_improvements(
             found[criterion] = TrialImprovement(-np.inf, np.zeros(by_positive_KC.shape[1]), len(before))
             continue
         after = tuned.get(criterion)
-        if after is None or set(after.index) != set(before.index):
+        if after is None or set(after.index) != set(before.index) or _lengths(after) != _lengths(before):
             raise ResultsError(
-                f"trial {trial_id} must have influence rows for the language pairs of its untuned counts, got others "
-                f"for {criterion}; delete its row in trials/ and run the sweep again"
+                f"trial {trial_id} must have influence rows for the language pairs and clusters of its untuned counts, "
+                f"got others for {criterion}; delete its row in trials/ and run the sweep again"
             )
         after = after.loc[before.index]
         positives_KC, negatives_KC = _stack(before, "positives"), _stack(before, "negatives")
@@ -286,6 +286,11 @@ def _trial_improvements(
             negatives_KC[0],
         )
     return found
+
+
+def _lengths(rows: pd.DataFrame) -> set[tuple[int, int]]:
+    """Clusters of each row, by positive and by negative."""
+    return set(zip(rows["by_positive"].map(len), rows["by_negative"].map(len), strict=True))
 
 
 def _stack(rows: pd.DataFrame, column: str) -> NDArray[np.int64]:

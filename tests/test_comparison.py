@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -28,6 +31,7 @@ from adiabatic_ray.score_tables import aggregate_rows, ranking_rows, score_rows
 from analysis.comparison import Comparison, Side, compare_trials
 from analysis.comparison_tables import print_comparison
 from analysis.curves import count_pairs
+from analysis.load import read_whole
 from jobs.cli import app
 from tests.planted import PAIRS, UNTUNED_ID, Plan, Texts, write_planted
 
@@ -176,6 +180,67 @@ def test_a_finished_trial_without_its_tables_is_named(tmp_path: Path) -> None:
     results.table_path(tmp_path, "untuned", UNTUNED_ID).unlink()
     with pytest.raises(results.ResultsError, match=f"untuned/{UNTUNED_ID}"):
         compare_trials(tmp_path, one, other)
+
+
+def damage(path: Path) -> None:
+    """The ends stay, so that it still opens as a Parquet file."""
+    content = bytearray(path.read_bytes())
+    content[8:400] = bytes(392)
+    path.write_bytes(content)
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    table = pq.read_table(path)
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+
+
+def without_negatives(table: pa.Table) -> pa.Table:
+    return table.drop_columns("by_negative")
+
+
+def one_cluster_fewer(table: pa.Table) -> pa.Table:
+    rows = [{**row, "by_positive": row["by_positive"][:-1]} for row in table.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=table.schema)
+
+
+@pytest.mark.parametrize(
+    ("file", "break_it", "words"),
+    [
+        ("influence/ID", lambda path: path.write_bytes(path.read_bytes()[:200]), ["without damage", "trials/ID"]),
+        ("influence/ID", damage, ["without damage", "trials/ID"]),
+        ("untuned/untuned-planted", damage, ["delete it", "/trials or", "/evaluations"]),
+        ("influence/ID", lambda path: rewrite(path, without_negatives), ["got none of ['by_negative']"]),
+        ("influence/ID", lambda path: rewrite(path, one_cluster_fewer), ["(18, 40)", "(18, 39)", "trials/ID"]),
+        ("influence/ID", lambda path: rewrite(path, lambda rows: rows.slice(1)), ["statistics of the untuned counts"]),
+        ("sweep.json", lambda path: path.write_text("[]"), ["must be a JSON object", "got []", "another --out"]),
+        ("sweep.json", lambda path: edit_json(path, trial_ids=None), ["must have 'trial_ids', a list, got None"]),
+        ("failures/x.json", lambda path: path.write_text('{"a":'), ["must be JSON", "delete it"]),
+    ],
+)  # fmt: skip
+def test_a_damaged_folder_names_the_file_and_what_makes_it_anew(
+    tmp_path: Path, file: str, break_it: Callable[[Path], Any], words: list[str]
+) -> None:
+    ids = [trial.trial_id for trial in write_planted(tmp_path, Plan({1e-8: 0.05, 1e-7: 0.2})).expand()]
+    (tmp_path / "failures").mkdir()
+    path = tmp_path / (file if file.endswith(".json") else f"{file.replace('ID', ids[1])}.parquet")
+    break_it(path)
+    done = CliRunner().invoke(app, ["compare", str(tmp_path), *ids])
+    assert done.exit_code == 2 and isinstance(done.exception, SystemExit), done.output
+    for word in (str(path), *words):
+        assert word.replace("ID", ids[1]) in done.output.replace("\n", " "), done.output
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_an_evaluated_tower_without_its_tables_is_evaluated_again(tmp_path: Path) -> None:
+    tower = evaluated(tmp_path, "tower-a")
+    row = results.table_path(tmp_path, "evaluations", tower)
+    for table in ("scores", "influence"):
+        with pytest.raises(results.ResultsError) as caught:
+            read_whole(tmp_path, table, [tower])
+        assert f"delete {row} and run the same `adiabatic evaluate` again" in str(caught.value)
 
 
 def triplets(errors: list[int], ranks: list[float]) -> Counts:
