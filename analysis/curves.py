@@ -25,6 +25,8 @@ PRESERVED_ALPHA = 0.025
 """Of the one-sided non-inferiority test in `scores`: that of a two-sided 95% interval."""
 KEPT_UNTUNED = "kept_untuned"
 """Column: the trial evaluated the untuned state although its rate is above 0, because no epoch improved."""
+UNMOVED = "unmoved"
+"""Column: not one weight of the state that was kept differs from the untuned one, although the rate is above 0."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def curve_table(sweep: Sweep) -> pd.DataFrame:
 
     Returns:
         Columns `trial_id`, `group` (settings other than rate and seed, '' when there is one group), `learning_rate`,
-        `freeze`, `seed`, `status`, `kept_epoch`, `kept_untuned`, `tuned_set`; numbers are NaN where there is no score
-        (diverged, failed, missing, no such set):
+        `freeze`, `seed`, `status`, `kept_epoch`, `kept_untuned`, `unmoved`, `tuned_set`; numbers are NaN where
+        there is no score (diverged, failed, missing, no such set):
 
         - `gain_tuned/<measure>`, `p_tuned/<measure>`: improvement of PND over all comparisons on the triplet set that
           bears the tuning source's name, and p of its clustered test;
@@ -91,6 +93,7 @@ def curve_table(sweep: Sweep) -> pd.DataFrame:
     """
     scores_of = dict(iter(sweep.scores.groupby("trial_id", sort=False)))
     kept_epoch = sweep.trials.set_index("trial_id")["kept_epoch"]
+    moved_frac = sweep.drift.groupby("trial_id")["moved_frac"].max()
     rows = []
     for trial_id in sweep.trial_ids:
         spec = sweep.trial_specs.get(trial_id)
@@ -105,6 +108,7 @@ def curve_table(sweep: Sweep) -> pd.DataFrame:
             "status": status,
             "kept_epoch": kept,
             KEPT_UNTUNED: bool(kept == 0 and spec is not None and spec.tuning.learning_rate > 0),
+            UNMOVED: bool(kept > 0 and spec is not None and spec.tuning.learning_rate > 0 and not moved_frac[trial_id]),
             "tuned_set": spec.source.name if spec else None,
         }
         if spec and trial_id in scores_of:
@@ -137,9 +141,9 @@ def rate_table(sweep: Sweep) -> pd.DataFrame:
 
     Returns:
         Columns `group`, `learning_rate`, `num_seeds` (trials with scores), `num_diverged`, `num_failed`,
-        `num_missing`, `num_kept_untuned`, `status` (in words) and the mean over seeds of every numeric column of
-        `curve_table` (counts of language pairs too, so they need not be whole). p-values are left out: a mean of them
-        means nothing. A diverged seed has no scores and enters no mean, only `num_diverged`.
+        `num_missing`, `num_kept_untuned`, `num_unmoved`, `status` (in words) and the mean over seeds of every numeric
+        column of `curve_table` (counts of language pairs too, so they need not be whole). p-values are left out: a mean
+        of them means nothing. A diverged seed has no scores and enters no mean, only `num_diverged`.
     """
     table = curve_table(sweep)
     order = {name: place for place, name in enumerate(dict.fromkeys(sweep.groups.values()))}
@@ -147,7 +151,7 @@ def rate_table(sweep: Sweep) -> pd.DataFrame:
     rows = []
     for (group, rate), part in table.dropna(subset=["learning_rate"]).groupby(["group", "learning_rate"], sort=True):
         counts = {status: int((part["status"] == status).sum()) for status in _STATUSES}
-        kept_untuned = int(part[KEPT_UNTUNED].sum())
+        kept_untuned, unmoved = int(part[KEPT_UNTUNED].sum()), int(part[UNMOVED].sum())
         rows.append(
             {
                 "group": group,
@@ -157,7 +161,8 @@ def rate_table(sweep: Sweep) -> pd.DataFrame:
                 "num_failed": counts["FAILED"],
                 "num_missing": counts["MISSING"],
                 "num_kept_untuned": kept_untuned,
-                "status": _status_in_words(counts, kept_untuned),
+                "num_unmoved": unmoved,
+                "status": _status_in_words(counts, kept_untuned, unmoved),
                 **part[measured].mean().to_dict(),
             }
         )
@@ -168,12 +173,13 @@ def rate_table(sweep: Sweep) -> pd.DataFrame:
 _STATUSES = ("COMPLETE", "DIVERGED", "FAILED", "MISSING")
 
 
-def _status_in_words(counts: dict[str, int], kept_untuned: int) -> str:
+def _status_in_words(counts: dict[str, int], kept_untuned: int, unmoved: int) -> str:
     """One word when all seeds ended alike; else the number of those that have no score, since `num_seeds` has them."""
     present = {status: number for status, number in counts.items() if number}
     others = [f"{number} {status}" for status, number in present.items() if status != "COMPLETE"]
     words = next(iter(present)) if len(present) == 1 else ", ".join(others)
-    return f"{words}; {kept_untuned} kept untuned" if kept_untuned else words
+    notes = ((kept_untuned, "kept untuned"), (unmoved, "moved no weight"))
+    return "; ".join([words, *(f"{number} {note}" for number, note in notes if number)])
 
 
 def _triplet_columns(scores: pd.DataFrame, tuned_set: str) -> Iterator[tuple[str, float]]:

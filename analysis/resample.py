@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.significance import cluster_weights, pair_influence_KC, resampled_K
 
-from .curves import KEPT_UNTUNED, Criterion, criteria, curve_table
+from .curves import KEPT_UNTUNED, UNMOVED, Criterion, criteria, curve_table
 from .load import Sweep
 
 NUM_RESAMPLES = 2000
@@ -66,6 +66,8 @@ class MeanCurve:
     """Trials with scores, or diverged, at rates above 0."""
     num_kept_untuned: int
     """Trials that evaluated the untuned state because no epoch improved: they can show no harm."""
+    num_unmoved: int
+    """Trials that kept a tuned state in which no weight differs: they can show no harm either."""
     num_absent: int
     """Trials of the group with a rate above 0 that failed or are missing."""
     num_language_pairs: int
@@ -240,6 +242,7 @@ def _curve(
         num_diverged=int(np.isneginf(improvement_T).sum()),
         num_trials=int((rates_T > 0).sum()),
         num_kept_untuned=int(part.loc[chosen, KEPT_UNTUNED].sum()),
+        num_unmoved=int(part.loc[chosen, UNMOVED].sum()),
         num_absent=int(part["status"].isin(["FAILED", "MISSING"]).sum()),
         num_language_pairs=trials[0].num_language_pairs,
         num_clusters=influence_TC.shape[1],
