@@ -96,6 +96,12 @@ def test_what_one_query_of_a_paragraph_wins_and_another_loses_is_no_change() -> 
     before, after = counts([1, 0, 1, 0], clusters=clusters), counts([0, 1, 1, 0], clusters=clusters)
     first, _ = score_rows("t", [before], [after])
     assert (first["num_changed"], first["clustered_p"], first["reason"]) == (0, 1.0, "nothing changed")
+    assert b"cancel" in results.TABLES["scores"].field("num_changed").metadata[b"meaning"]
+
+
+def test_sums_over_a_cluster_may_exceed_32_bits() -> None:
+    most = np.array([2**31 - 1] * 3, dtype=np.int32)
+    assert UNTUNED.sum_over_clusters(most).tolist() == [2**32 - 2, 2**31 - 1]
 
 
 @pytest.mark.parametrize("num_clusters", [0, 2])

@@ -271,6 +271,18 @@ def test_the_table_of_a_triplet_set_by_hand() -> None:
     mrr = lines[lines.index(pnd) + 1].split()
     assert mrr[:4] == ["MRR", "58.33", "70.83", "+21.4"]
     assert pnd.split()[-1] == mrr[-1], "the same query changed: the same p"
+    assert "fewer than 6 clusters changed: 8 of 8 rows" in " ".join(" ".join(lines).split())
+
+
+def test_a_measure_of_0_on_either_side_says_what_that_leaves() -> None:
+    """PND from 4/8 to 0, P@1 (here of all rank measures) from 0 to 0."""
+    counted = triplets([0, 1, 2, 1], [0] * 4), triplets([0] * 4, [0] * 4)
+    made = (rows("t", *([one] for one in counted)) for rows in (score_rows, ranking_rows))
+    scores, rankings = (pd.DataFrame(rows) for rows in made)
+    empty = pd.DataFrame(columns=results.TABLES["aggregates"].names)
+    flat = " ".join(" ".join(printed(Comparison(Side("A", "a"), Side("B", "b"), scores, empty, rankings))).split())
+    assert "no improvement, A's value is 0: 6 of 8 rows; no interval, B's value is 0: 2 of 8 rows" in flat
+    assert set(rankings.query("statistic == 'precision_at_1'")["reason"]) == {"nothing changed; untuned value is 0"}
 
 
 def pairs(errors: dict[tuple[str, str], list[int]]) -> Counts:
@@ -293,6 +305,7 @@ def test_the_tables_of_a_pair_set_by_hand() -> None:
     # Nothing changed in two pairs: one has no error at all, and no improvement; the other is shown to be preserved.
     flat = " ".join(" ".join(text).split())  # a narrow table's caption goes over two lines
     assert "no improvement, A's value is 0: 1 of 3 tests of a language pair; p is too small, fewer" in flat
+    assert "fewer than 6 clusters changed: 3 of 5 rows" in flat, "of those printed: by script and family there are more"
     assert "preserved" in flat and "2 of 2" in flat and "B against A" in flat and "none where A is 0" in flat
     assert [line[2:6] for line in lines if line[:2] == ["all", "pairs"]] == [["3", "20.83", "14.58", "+30.0"]]
     assert [line[2:4] for line in lines if line[:2] == ["same", "language"]] == [["1", "0.00"]]
