@@ -1,9 +1,11 @@
-"""MS MARCO with BM25 negatives as row numbers into a passage file: joined into a user's own triplet file, at full size."""
+"""MS MARCO with BM25 negatives, row numbers into a passage file: joined into a user's own triplet file, at full size."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +20,14 @@ pytestmark = [pytest.mark.realdata, pytest.mark.skipif(not DATA, reason="ADIABAT
 
 
 def _joined(folder: Path, out: Path, split: str) -> Path:
-    """Queries of a split with the texts of their passages: the recipe of docs/own_data.md."""
-    texts = pq.read_table(folder / "msmarco_passages.parquet", columns=["text"])["text"].combine_chunks()
+    """Queries of a split with the texts of their passages, by the code of docs/own_data.md."""
+    page = (Path(__file__).resolve().parent.parent / "docs/own_data.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(def joined\(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"pa": pa}
+    exec(block, names)
     queries = pq.read_table(folder / "msmarco_queries.parquet", filters=[("split", "=", split)])
-
-    def with_texts(name: str) -> pa.ListArray:
-        rows = queries[name].combine_chunks()
-        return pa.ListArray.from_arrays(rows.offsets, texts.take(rows.flatten()))
-
-    columns = {"query": queries["query"], "positives": with_texts("positives")}
-    pq.write_table(pa.table(columns | {"negatives": with_texts("bm25_negatives")}), out)
+    queries = queries.rename_columns({"bm25_negatives": "negatives"})
+    pq.write_table(names["joined"](queries, pq.read_table(folder / "msmarco_passages.parquet")), out)
     return out
 
 
