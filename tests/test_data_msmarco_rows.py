@@ -1,4 +1,4 @@
-"""MS MARCO with BM25 negatives, row numbers into a passage file: joined into a user's own triplet file, at full size."""
+"""MS MARCO with BM25 negatives, row numbers into a passage file: joined into a triplet file, at full size."""
 
 from __future__ import annotations
 
