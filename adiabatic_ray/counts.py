@@ -65,14 +65,15 @@ class Counts:
 
         Returns:
             One entry a cluster on the last axis, in the order of their numbers; the same array where each query is a
-            cluster of its own. Integers stay integers, and sums of them exact.
+            cluster of its own. Sums of integers are int64, and exact.
         """
         if not self.shares_clusters:
             return values
         # One run of equal numbers a cluster; the sort is stable, so that sums of floats do not depend on how it sorts.
         order_Q = np.argsort(self.cluster_of_query_Q, kind="stable")
         starts_C = np.flatnonzero(np.diff(self.cluster_of_query_Q[order_Q], prepend=-1))
-        summed: np.ndarray = np.add.reduceat(values[..., order_Q], starts_C, axis=-1)
+        wide = np.int64 if values.dtype.kind in "iu" else values.dtype
+        summed: np.ndarray = np.add.reduceat(values[..., order_Q], starts_C, axis=-1, dtype=wide)
         return summed
 
     @property
@@ -148,7 +149,7 @@ def tuned_counts(untuned: Sequence[Counts], rows: Iterable[dict[str, Any]]) -> l
     Errors are those that were counted. Rank measures may differ in the last bit, where the difference was rounded.
 
     Raises:
-        ValueError: rows about other sets or statistics than the untuned counts.
+        ValueError: rows about other sets or statistics than the untuned counts, or about other clusters or queries.
     """
     by_key = {(row["set"], *_key(row)): row for row in rows}
     if by_key.keys() != {(before.set_name, *key) for before in untuned for key in before.keys}:
@@ -159,7 +160,12 @@ def tuned_counts(untuned: Sequence[Counts], rows: Iterable[dict[str, Any]]) -> l
 def _plus(before: Counts, rows: list[dict[str, Any]]) -> Counts:
     changes = (_column(rows, "by_positive"), _column(rows, "by_negative"), _ranks(before.kind, rows))
     arrays = (before.by_positive_KC, before.by_negative_KC, before.ranks_KSC)
-    assert all(one.shape == change.shape for one, change in zip(arrays, changes, strict=True)), "other clusters"
+    shapes = [[array.shape for array in of] for of in (arrays, changes)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"influences must be about the clusters of the untuned counts, shapes {shapes[0]} in {before.set_name}, "
+            f"got {shapes[1]}; copy both tables anew"
+        )
     by_positive_KC, by_negative_KC, ranks_KSC = (one + change for one, change in zip(arrays, changes, strict=True))
     return replace(before, by_positive_KC=by_positive_KC, by_negative_KC=by_negative_KC, ranks_KSC=ranks_KSC)
 

@@ -81,13 +81,16 @@ def load_pairs(source: PairSource) -> PairSet:
             loaded = build_pairs(source.name, source.languages, CLDR_LABELS, cldr_pairs(source))
         case PairFile():
             labels, pairs = pair_file_pairs(source)
-            loaded = build_pairs(source.name, source.languages, labels, pairs)
+            loaded = build_pairs(source.name, source.languages, labels, pairs, source.place)
     _check(source, loaded.digest)
     return loaded
 
 
 def _load(source: TripletSource, part: Part) -> TripletSet:
-    return build_triplets(source.name, _samples(source, part))
+    samples = _samples(source, part)
+    if part == "evaluation":  # the same query twice is no second piece of evidence
+        samples = (one if one.cluster is not None else one._replace(cluster=one.query) for one in samples)
+    return build_triplets(source.name, samples)
 
 
 def _samples(source: TripletSource, part: Part) -> Iterator[Sample]:

@@ -74,7 +74,7 @@ def line_samples(source: MsMarco | TripletFile, part: Part, path: Path, min_nega
             yield Sample(record.text("query"), positives, negatives, cluster if part == "evaluation" else None)
     if most_negatives < min_negatives:
         raise ValueError(
-            f"{source.name}: min_negatives may be at most the {most_negatives} that a sample for {part} has, got "
+            f"{source.place}: min_negatives may be at most the {most_negatives} that a sample for {part} has, got "
             f"{min_negatives}; lower it"
         )
 
@@ -97,7 +97,7 @@ def _check_id(record: Record, place_of_id: dict[str, str]) -> None:
     identifier = record.content.get("id")
     if identifier is None:
         return
-    if not isinstance(identifier, str | int):
+    if not isinstance(identifier, str | int) or isinstance(identifier, bool):
         raise ValueError(f"{record.place}: 'id' must be a text or an integer, got {identifier!r:.80}; change it")
     other = place_of_id.setdefault(str(identifier), record.place)
     if other != record.place:
@@ -115,7 +115,7 @@ def _cluster(record: Record, has_cluster: bool | None) -> str | int | None:
         has_cluster: whether the record before has a cluster; None: it is the first one.
     """
     cluster = record.content.get("cluster")
-    if not isinstance(cluster, str | int | None):
+    if not isinstance(cluster, str | int | None) or isinstance(cluster, bool):  # True would be the cluster 1
         raise ValueError(f"{record.place}: 'cluster' must be a text or an integer, got {cluster!r:.80}; change it")
     if has_cluster not in (None, cluster is not None):
         said = "a" if has_cluster else "no"
@@ -302,11 +302,11 @@ def _check_labels(source: PairFile, labels: set[str]) -> None:
         other = spelt.setdefault(label.strip().casefold(), label)
         if other != label:
             raise ValueError(
-                f"{source.name}: labels must be spelt alike, got {other!r} and {label!r}; correct the file"
+                f"{source.place}: labels must be spelt alike, got {other!r} and {label!r}; correct the file"
             )
     if source.negative_labels is not None and (unknown := labels - {source.positive_label, *source.negative_labels}):
         raise ValueError(
-            f"{source.name}: labels must be {source.positive_label!r} or one of {source.negative_labels}, got "
+            f"{source.place}: labels must be {source.positive_label!r} or one of {source.negative_labels}, got "
             f"{sorted(unknown)}; correct the file, or add them to negative_labels"
         )
 

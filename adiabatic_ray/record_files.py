@@ -32,19 +32,22 @@ class Record(NamedTuple):
     content: dict[str, Any]
 
     def value(self, *keys: str) -> Any:
-        """Value under the first of the keys that is there.
+        """Value under the one of the keys that is there; several are two names of the same thing.
 
         Raises:
-            ValueError: none of them is.
+            ValueError: none of them is there, or more than one.
         """
-        for key in keys:
-            if self.content.get(key) is not None:
-                return self.content[key]
+        found = [key for key in keys if self.content.get(key) is not None]
+        if len(found) > 1:
+            both = " and ".join(map(repr, found))
+            raise ValueError(f"{self.place}: {both} mean the same and only one may stand there, got both; remove one")
+        if found:
+            return self.content[found[0]]
         wanted = " or ".join(repr(key) for key in keys)
         raise ValueError(f"{self.place}: a record needs {wanted}, got the keys {sorted(self.content)}; add it")
 
     def text(self, *keys: str) -> str:
-        """Non-empty text under the first of the keys that is there.
+        """Non-empty text under the one of the keys that is there.
 
         Raises:
             ValueError: the key is missing, or its value is no text, or nothing but white space.
@@ -123,6 +126,8 @@ def read_records(path: Path, start: int = 0, stop: int | None = None) -> Iterato
 def _parsed(line: bytes, place: str) -> Record:
     try:
         content = json.loads(line)
+    except RecursionError:
+        raise ValueError(f"{place}: an object may be nested a few levels deep, got hundreds; repair it") from None
     except ValueError as error:  # also bytes that are no UTF-8
         raise ValueError(f"{place}: every line must be one JSON object in UTF-8, got {error}; repair it") from None
     if not isinstance(content, dict):

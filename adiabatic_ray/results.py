@@ -147,7 +147,11 @@ TABLES: dict[str, pa.Schema] = {
         **_INFLUENCE,
         num_comparisons=(_INT, "comparisons", "positive-negative comparisons"),
         num_clusters=(_INT, "clusters", "what counts as independent: premises, groups of names, paragraphs, queries"),
-        num_changed=(_INT, "clusters", "those with more or fewer errors than untuned; below 6 the tests are too sure"),
+        num_changed=(
+            _INT,
+            "clusters",
+            "those with more or fewer errors than untuned, in all: swapped ones cancel; below 6 the tests are too sure",
+        ),
         errors_untuned=(_INT, "comparisons", "positive not strictly closer than negative, untuned tower (ties count)"),
         errors_tuned=(_INT, "comparisons", "the same for the tuned tower"),
         pnd_untuned=(_FLOAT, "frac", "errors_untuned / num_comparisons"),
@@ -164,7 +168,12 @@ TABLES: dict[str, pa.Schema] = {
         maxt_p=(_FLOAT, "prob", "the same by max-T: bounds the chance of a single false find"),
         band_low=(_FLOAT, "frac", "95% band of the change that holds for all pairs of the family together"),
         band_high=(_FLOAT, "frac", "its upper end"),
-        preserved_p=(_FLOAT, "prob", "one-sided, H0: PND rose by 1% of its untuned value or more; <= .025: preserved"),
+        preserved_p=(
+            _FLOAT,
+            "prob",
+            "one-sided, H0: PND rose by 1% of its untuned value or more; <= .025: preserved; "
+            "0 where no cluster changed, NaN where untuned is 0",
+        ),
     ),
     "aggregates": _table(
         trial_id=_TRIAL,
@@ -258,7 +267,7 @@ def write_table(out: Path, table: str, file_id: str, rows: Iterable[Mapping[str,
     target = table_path(out, table, file_id)
     content = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
     with replacing(target) as temporary:
-        pq.write_table(content, temporary, compression="zstd")
+        pq.write_table(content, temporary, compression="zstd", write_page_checksum=True)
     return target
 
 
@@ -284,7 +293,8 @@ def read_table(
         columns: only these; none: all.
 
     Raises:
-        ResultsError: the folder holds no such table, or one of another schema version.
+        ResultsError: a file that is damaged, lacks a column, or is of another schema version.
+        OSError: a file that is not there or cannot be read.
     """
     folder = out / table
     paths = sorted(folder.glob("*.parquet")) if file_ids is None else [table_path(out, table, i) for i in file_ids]
@@ -305,33 +315,34 @@ def finished_trials(out: Path) -> dict[str, TrialStatus]:
 
 
 def failed_trials(out: Path) -> dict[str, dict[str, Any]]:
-    """Trials whose last attempt failed and that did not finish since: id -> what went wrong."""
+    """Trials whose last attempt failed and that did not finish since: id -> what went wrong.
+
+    Raises:
+        ResultsError: a report that is damaged, or a row of another schema version.
+    """
     done = finished_trials(out)
-    reports = {
-        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / "failures").glob("*.json"))
-    }
-    return {trial_id: report for trial_id, report in reports.items() if trial_id not in done}
+    paths = sorted((out / "failures").glob("*.json"))
+    fix = "delete it: the trial counts as missing then, and the sweep runs it again"
+    return {path.stem: _read_json(path, fix) for path in paths if path.stem not in done}
 
 
 def read_sweep(out: Path) -> dict[str, Any]:
     """`OUT/sweep.json`: keys `spec`, `trial_ids` (in order), `provenance`, `schema_version`.
 
     Raises:
-        ResultsError: no such file, one that is not JSON, or another schema version.
+        ResultsError: no such file, one that is not JSON or lacks a key, or another schema version.
     """
     path = out / "sweep.json"
     if not path.is_file():
         raise ResultsError(
             f"a results folder holds sweep.json, got none in {out}; give the --out folder of `adiabatic sweep`"
         )
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ResultsError(
-            f"{path} must be JSON as `adiabatic sweep` wrote it, got {error}; restore it, or run the sweep again "
-            "with another --out"
-        ) from None
+    fix = "restore it, or run the sweep again with another --out"
+    content = _read_json(path, fix)
     _check_version(path, content.get("schema_version"))
+    for key, kind in (("spec", dict), ("trial_ids", list), ("provenance", dict)):
+        if not isinstance(content.get(key), kind):
+            raise ResultsError(f"{path} must have {key!r}, a {kind.__name__}, got {content.get(key)!r:.80}; {fix}")
     return content
 
 
@@ -355,13 +366,50 @@ def table_path(out: Path, table: str, file_id: str) -> Path:
     return out / table / f"{file_id}.parquet"
 
 
+def how_to_redo(path: Path) -> str:
+    """What makes a trial's file anew: the row that says `done` has to go, or nothing is run again.
+
+    Args:
+        path: file of a table, damaged or missing.
+    """
+    out, table = path.parent.parent, path.parent.name
+    if table == "untuned":
+        return (
+            f"delete it if it is there, and in {out / 'trials'} or {out / 'evaluations'} the file of a trial or tower "
+            "that was compared with it, and run the same `adiabatic sweep` or `adiabatic evaluate` again"
+        )
+    evaluation = table_path(out, "evaluations", path.stem)
+    if evaluation.is_file():
+        return f"delete {evaluation} and run the same `adiabatic evaluate` again"
+    return f"delete {table_path(out, 'trials', path.stem)} and run the same `adiabatic sweep` again"
+
+
 def _read_file(path: Path, wanted: pa.Schema) -> pa.Table:
     try:
         found = pq.read_schema(path)
-    except pa.ArrowInvalid as error:
-        raise ResultsError(f"{path} must be a Parquet file, got {error}; delete it and run the sweep again") from error
-    _check_version(path, (found.metadata or {}).get(b"schema_version", b"").decode())
-    return pq.read_table(path, columns=wanted.names).cast(wanted)
+        _check_version(path, (found.metadata or {}).get(b"schema_version", b"").decode())
+        missing = sorted(set(wanted.names) - set(found.names))
+        if missing:
+            raise ResultsError(f"{path} must have the columns of its table, got none of {missing}; {how_to_redo(path)}")
+        table = pq.read_table(path, columns=wanted.names, page_checksum_verification=True).cast(wanted)
+        table.validate(full=True)
+        return table
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the file system; that of damaged content has no number
+        raise ResultsError(
+            f"{path} must be a Parquet file without damage, got {error}; copy it anew, or {how_to_redo(path)}"
+        ) from error
+
+
+def _read_json(path: Path, fix: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ResultsError(f"{path} must be JSON as `adiabatic sweep` wrote it, got {error}; {fix}") from None
+    if not isinstance(content, dict):
+        raise ResultsError(f"{path} must be a JSON object as `adiabatic sweep` wrote it, got {content!r:.80}; {fix}")
+    return content
 
 
 def _check_version(path: Path, found: object) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from adiabatic_ray import inference, metrics, significance
 from adiabatic_ray.counts import RANK_MEASURES, Counts, key_columns
+from adiabatic_ray.inference import Reason
 from adiabatic_ray.language_groups import pair_groups
 from adiabatic_ray.preservation import mcnemar, non_inferiority
 from adiabatic_ray.simultaneous import adjust_by, simultaneous_test
@@ -28,6 +29,18 @@ QUERY_PND = "query_pnd"
 LEAST_CHANGED = 6
 """Fewest changed clusters that the normal approximation is trusted with: the first number for which an exact sign test
 can reach p <= .05 (2 / 2**6 = .031; with 5 it is .0625 at best)."""
+REASON_SEPARATOR = "; "
+"""Between the words of `Reason` in one row: there may be something to say of the test and of the improvement."""
+CONSEQUENCES = {
+    Reason.MISSING: "no test",
+    Reason.FEW_CLUSTERS: "no test",
+    Reason.NO_SPREAD: "no test",
+    Reason.NO_UNTUNED_ERROR: "no improvement",
+    Reason.NO_TUNED_ERROR: "no interval",
+    Reason.FEW_UNTUNED: "no interval",
+    Reason.FEW_CHANGED: "p is too small",
+}
+"""What a reason means for its row; `Reason.NOTHING_CHANGED` leaves every number in place."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class _Family:
     delta_K: np.ndarray
     influence_untuned_KC: np.ndarray
     influence_KC: np.ndarray
-    num_changed_K: np.ndarray
+    is_changed_KC: np.ndarray
     """Clusters with another number of errors, on either side, than before. Whole clusters: where one query lost what
     another gained, nothing changed that a test could see."""
 
@@ -69,7 +82,7 @@ def score_rows(trial_id: str, untuned: Sequence[Counts], tuned: Sequence[Counts]
                     **family.rows[row],
                     "num_comparisons": int(comparisons_K[place]),
                     "num_clusters": before.num_clusters,
-                    "num_changed": int(family.num_changed_K[row]),
+                    "num_changed": int(family.is_changed_KC[row].sum()),
                     "errors_untuned": int(errors_before_K[place]),
                     "errors_tuned": int(errors_after_K[place]),
                     "pnd_untuned": float(family.pnd_K[row]),
@@ -96,6 +109,8 @@ def aggregate_rows(trial_id: str, untuned: Sequence[Counts], tuned: Sequence[Cou
             weights_GK = groups.weights_GK
             change = inference.mean_change(weights_GK, family.delta_K, family.influence_KC)
             improvement = inference.improvement_of_mean(weights_GK, *family.of_pnd)
+            num_changed_G = (weights_GK @ family.is_changed_KC > 0).sum(axis=1)
+            reason_G = _reasons(change, improvement, num_changed_G)
             untuned_G = weights_GK @ family.pnd_K
             for place, (axis, group) in enumerate(zip(groups.axis, groups.name, strict=True)):
                 rows.append(
@@ -109,7 +124,7 @@ def aggregate_rows(trial_id: str, untuned: Sequence[Counts], tuned: Sequence[Cou
                         "num_pairs": int(groups.member_GK[place].sum()),
                         "pnd_untuned": float(untuned_G[place]),
                         "pnd_tuned": float(untuned_G[place] + change.estimate[place]),
-                        **_estimates(change, improvement, place),
+                        **_estimates(change, improvement, reason_G, place),
                     }
                 )
     return rows
@@ -124,12 +139,14 @@ def ranking_rows(trial_id: str, untuned: Sequence[Counts], tuned: Sequence[Count
         for place, (_, measure, _, _) in enumerate(before.keys):
             values_SQ, tuned_SQ = (np.vstack([one.ranks_KSC[place], _query_pnd(one)[place]]) for one in (before, after))
             change_SQ = tuned_SQ - values_SQ
-            mean_S, change_S = values_SQ.mean(axis=1), change_SQ.mean(axis=1)
-            influence_SC, of_untuned_SC = (_influence_of_mean(before, one) for one in (change_SQ, values_SQ))
+            mean_S, of_untuned_SC = _mean_and_influence(before, values_SQ)
+            change_S, influence_SC = _mean_and_influence(before, change_SQ)
             change = inference.estimate_change(change_S, influence_SC)
             improvement = inference.estimate_improvement(mean_S, change_S, of_untuned_SC, influence_SC)
+            of_cluster_SC = _sums_over_clusters(before, change_SQ, np.abs(change_SQ))
+            reason_S = _reasons(change, improvement, (of_cluster_SC != 0).sum(axis=1))
             for row, statistic in enumerate((*RANK_MEASURES, QUERY_PND)):
-                columns = _estimates(change, improvement, row)
+                columns = _estimates(change, improvement, reason_S, row)
                 if statistic != QUERY_PND:  # these rise when they improve
                     low, high = columns["improvement_low"], columns["improvement_high"]
                     columns |= {
@@ -160,7 +177,6 @@ def _families(before: Counts, after: Counts) -> Iterator[_Family]:
     is_changed_KC = before.sum_over_clusters(change_by_positive_KC) != 0
     if before.kind == "pairs":
         is_changed_KC |= change_by_negative_KC != 0
-    num_changed_K = is_changed_KC.sum(axis=1)
     pnd_K = metrics.pnd(before.errors_K, before.comparisons_K)
     delta_K = metrics.pnd(after.errors_K, before.comparisons_K) - pnd_K
     for family in dict.fromkeys(key[:2] for key in before.keys):
@@ -173,7 +189,7 @@ def _families(before: Counts, after: Counts) -> Iterator[_Family]:
             delta_K[places_K],
             _influence_KC(before, places_K, before.by_positive_KC, before.by_negative_KC),
             _influence_KC(before, places_K, change_by_positive_KC, change_by_negative_KC),
-            num_changed_K[places_K],
+            is_changed_KC[places_K],
         )
 
 
@@ -198,11 +214,6 @@ def _tests(family: _Family) -> dict[str, np.ndarray]:
     if len(family.delta_K) > 1:
         together = simultaneous_test(family.delta_K, family.influence_KC, np.random.default_rng(BAND_SEED))
         adjusted_p_K, band_low_K, band_high_K = together.p, together.low, together.high
-    reason_K = np.where(change.reason == "", improvement.reason, change.reason)
-    # About the test of the change, so it is said beside what keeps the improvement from having a number.
-    is_thin_K = (change.reason == "") & (family.num_changed_K > 0) & (family.num_changed_K < LEAST_CHANGED)
-    few = inference.Reason.FEW_CHANGED
-    reason_K = np.where(is_thin_K, np.where(reason_K == "", few, np.char.add(reason_K, f"; {few}")), reason_K)
     return {
         "change_low": change.low,
         "change_high": change.high,
@@ -218,11 +229,25 @@ def _tests(family: _Family) -> dict[str, np.ndarray]:
         "band_low": band_low_K,
         "band_high": band_high_K,
         "preserved_p": kept.p,
-        "reason": reason_K,
+        "reason": _reasons(change, improvement, family.is_changed_KC.sum(axis=1)),
     }
 
 
-def _estimates(change: inference.Estimates, improvement: inference.Estimates, place: int) -> dict[str, Any]:
+def _reasons(change: inference.Estimates, improvement: inference.Estimates, num_changed_K: np.ndarray) -> np.ndarray:
+    """Everything that there is to say about a row: about the change and its test, and about the improvement."""
+    is_thin_K = (change.reason == "") & (num_changed_K > 0) & (num_changed_K < LEAST_CHANGED)
+    thin_K = np.where(is_thin_K, Reason.FEW_CHANGED, "")
+    return np.array(
+        [
+            REASON_SEPARATOR.join(dict.fromkeys(filter(None, words)))
+            for words in zip(change.reason, improvement.reason, thin_K, strict=True)
+        ]
+    )
+
+
+def _estimates(
+    change: inference.Estimates, improvement: inference.Estimates, reason_K: np.ndarray, place: int
+) -> dict[str, Any]:
     return {
         "change": float(change.estimate[place]),
         "change_low": float(change.low[place]),
@@ -232,7 +257,7 @@ def _estimates(change: inference.Estimates, improvement: inference.Estimates, pl
         "improvement_high": float(improvement.high[place]),
         "clustered_z": float(change.z[place]),
         "clustered_p": float(change.p[place]),
-        "reason": str(change.reason[place] or improvement.reason[place]),
+        "reason": str(reason_K[place]),
     }
 
 
@@ -245,11 +270,21 @@ def _query_pnd(counts: Counts) -> np.ndarray:
     return own_KC
 
 
-def _influence_of_mean(counts: Counts, values_SQ: np.ndarray) -> np.ndarray:
-    """Influence of each cluster on a mean over queries: the sum of (value - mean) / Q over its queries."""
-    centred_SQ = (values_SQ - values_SQ.mean(axis=1, keepdims=True)) / values_SQ.shape[1]
-    sizes_SC = counts.sum_over_clusters(np.abs(centred_SQ))
-    return inference.without_rounding(counts.sum_over_clusters(centred_SQ), sizes_SC)
+def _mean_and_influence(counts: Counts, values_SQ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A mean over queries, and the influence of each cluster on it: the sum of (value - mean) / Q over its queries.
+
+    Values that are all alike leave rounding and no spread: it is told from spread by the sizes of value and mean.
+    """
+    num_queries = values_SQ.shape[1]
+    mean_S = inference.without_rounding(values_SQ.sum(axis=1), np.abs(values_SQ).sum(axis=1)) / num_queries
+    mean_S1 = mean_S[:, np.newaxis]
+    sizes_SQ = np.abs(values_SQ) + np.abs(mean_S1)
+    return mean_S, _sums_over_clusters(counts, values_SQ - mean_S1, sizes_SQ) / num_queries
+
+
+def _sums_over_clusters(counts: Counts, values_SQ: np.ndarray, sizes_SQ: np.ndarray) -> np.ndarray:
+    """Sums over the queries of each cluster, 0 where nothing but rounding is left of terms of these sizes."""
+    return inference.without_rounding(counts.sum_over_clusters(values_SQ), counts.sum_over_clusters(sizes_SQ))
 
 
 def _mcnemar(before: Counts, after: Counts) -> np.ndarray:

@@ -35,6 +35,11 @@ class Source(Frozen):
     )
     digest: str | None = Field(None, description="SHA-256 of the loaded texts; checked when given, else filled in")
 
+    @property
+    def place(self) -> str:
+        """For messages: the name, and the path where there is one."""
+        return self.name if self.path is None else f"{self.name} ({self.path})"
+
     @model_serializer(mode="wrap")
     def _always_with_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The kind is a default, yet without it a dump that leaves defaults out could not tell two sources apart."""
@@ -157,7 +162,7 @@ class DocstringTriplets(Triplets):
 class TripletFile(Triplets):
     """A user's own triplets: JSONL (also .gz) or Parquet with query, positives (or pos), negatives (or neg).
 
-    `cluster`, when given, names what several queries share (a document); without it each query stands alone.
+    `cluster`, when given, names what several queries share (a document); without it rows with the same query share one.
     """
 
     kind: Literal["triplet_file"] = "triplet_file"

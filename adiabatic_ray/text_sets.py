@@ -24,6 +24,8 @@ Part = Literal["tune", "validation", "evaluation"]
 PARTS: tuple[Part, ...] = ("tune", "validation", "evaluation")
 TEXTS_PER_HASH_UPDATE = 65_536
 """Texts encoded at once for a digest: bounds the extra memory to some tens of MB."""
+MOST_COMPARISONS = 2**31 - 1
+"""Of one query, or of one cluster of labelled pairs: errors are counted and stored by these, in 32 bits."""
 
 
 class Sample(NamedTuple):
@@ -33,7 +35,7 @@ class Sample(NamedTuple):
     positives: Sequence[str]
     negatives: Sequence[str]
     cluster: Hashable = None
-    """What queries have in common, such as a paragraph; None: the query is a cluster of its own."""
+    """What queries have in common, such as a paragraph; None: nothing but, in evaluation, the same text."""
 
 
 class Pair(NamedTuple):
@@ -123,10 +125,14 @@ def build_triplets(name: str, samples: Iterable[Sample]) -> TripletSet:
         key = (None, len(cluster_of)) if cluster is None else (cluster,)  # of another length: no cluster's own name
         cluster_of.append(cluster_ids.setdefault(key, len(cluster_ids)))
     numbers = (positive_rows, positive_offsets, negative_rows, negative_offsets, cluster_of)
-    return TripletSet(name, queries, list(row_of), *(np.array(one, dtype=np.int64) for one in numbers))
+    built = TripletSet(name, queries, list(row_of), *(np.array(one, dtype=np.int64) for one in numbers))
+    _check_comparisons(name, np.diff(built.positive_offsets) * np.diff(built.negative_offsets), "query")
+    return built
 
 
-def build_pairs(name: str, languages: Sequence[str], labels: Sequence[str], pairs: Iterable[Pair]) -> PairSet:
+def build_pairs(
+    name: str, languages: Sequence[str], labels: Sequence[str], pairs: Iterable[Pair], place: str | None = None
+) -> PairSet:
     """Align pairs; queries that read the same in every language are kept once, clusters are numbered as they come.
 
     Args:
@@ -134,12 +140,15 @@ def build_pairs(name: str, languages: Sequence[str], labels: Sequence[str], pair
         languages: of the texts in each pair, in this order.
         labels: the positive one first.
         pairs: every label must occur.
+        place: for messages: where the pairs come from, when the name does not say it.
 
     Raises:
-        ValueError: a language named twice, no pair at all, fewer than two labels, or a label without pairs.
+        ValueError: a language named twice, no pair at all, fewer than two labels, a label without pairs, or a cluster
+            with more comparisons than can be counted.
     """
+    place = place or name
     if len(set(languages)) < len(languages):
-        raise ValueError(f"{name}: each language may be named once, got {list(languages)}; remove the repeated one")
+        raise ValueError(f"{place}: each language may be named once, got {list(languages)}; remove the repeated one")
     query_ids: dict[tuple[str, ...], int] = {}
     cluster_ids: dict[Hashable, int] = {}
     passages: list[tuple[str, ...]] = []
@@ -150,14 +159,14 @@ def build_pairs(name: str, languages: Sequence[str], labels: Sequence[str], pair
         label_of.append(labels.index(pair.label))
         passages.append(pair.passages)
     if not passages:
-        raise ValueError(f"{name}: a set of labelled pairs needs pairs, got none; name a file that has some")
+        raise ValueError(f"{place}: a set of labelled pairs needs pairs, got none; name a file that has some")
     missing = [label for number, label in enumerate(labels) if number not in label_of]
     if missing or len(labels) < 2:
         raise ValueError(
-            f"{name}: positive pairs are compared with negative ones, so every label needs a pair and there must be at "
-            f"least two labels; got labels {list(labels)}, without pairs {missing}; add pairs of the other class"
+            f"{place}: positive pairs are compared with negative ones, so every label needs a pair and there must be "
+            f"at least two labels; got labels {list(labels)}, without pairs {missing}; add pairs of the other class"
         )
-    return PairSet(
+    built = PairSet(
         name,
         tuple(languages),
         tuple(labels),
@@ -167,6 +176,23 @@ def build_pairs(name: str, languages: Sequence[str], labels: Sequence[str], pair
         np.array(cluster_of, dtype=np.int64),
         np.array(label_of, dtype=np.int64),
     )
+    sizes_LC = [
+        np.bincount(built.cluster_of_pair[built.label_of_pair == label], minlength=len(cluster_ids))
+        for label in range(len(labels))
+    ]
+    for negatives_C in sizes_LC[1:]:  # a cluster's texts of one label meet all texts of the other
+        for own_C, others_C in ((sizes_LC[0], negatives_C), (negatives_C, sizes_LC[0])):
+            _check_comparisons(place, own_C * others_C.sum(), "cluster")
+    return built
+
+
+def _check_comparisons(place: str, comparisons: np.ndarray, of_what: str) -> None:
+    most = int(comparisons.max(initial=0))
+    if most > MOST_COMPARISONS:
+        raise ValueError(
+            f"{place}: a {of_what} may make at most {MOST_COMPARISONS:,} comparisons, which are counted in 32 bits; "
+            f"got {most:,} in one; split it, or evaluate on a part of the set"
+        )
 
 
 def part_range(source: Triplets, part: Part, total: int, unit: str = "samples") -> range:
@@ -185,9 +211,10 @@ def part_range(source: Triplets, part: Part, total: int, unit: str = "samples") 
         ValueError: there is no unit at all, the parts would overlap, or the part asked for would be empty or is not
             determined.
     """
+    place = source.place
     if total == 0:
         raise ValueError(
-            f"{source.name}: a source needs at least one of the {unit}, got none that can be used; name a file that "
+            f"{place}: a source needs at least one of the {unit}, got none that can be used; name a file that "
             "has some, or ask for a wider selection of them"
         )
     tune, validation, evaluation = source.num_tune, source.num_validation, source.num_evaluation
@@ -195,13 +222,13 @@ def part_range(source: Triplets, part: Part, total: int, unit: str = "samples") 
     sizes = f"num_tune={tune}, num_validation={validation}, num_evaluation={evaluation}"
     if rest < 0:
         raise ValueError(
-            f"{source.name}: the parts may not overlap, so num_tune + num_validation + num_evaluation may be at most "
+            f"{place}: the parts may not overlap, so num_tune + num_validation + num_evaluation may be at most "
             f"the {total} {unit} there are; got {sizes}, that is {total - rest}; lower them by {-rest}"
         )
     if tune is None and evaluation is None:
         if part != "evaluation":
             raise ValueError(
-                f"{source.name}: to tune on a source the {unit} to tune on must be told from those to evaluate on; got "
+                f"{place}: to tune on a source the {unit} to tune on must be told from those to evaluate on; got "
                 f"{sizes} of {total} {unit}; set num_tune, or num_evaluation=0 to tune on everything"
             )
         tune, evaluation = 0, rest
@@ -217,7 +244,7 @@ def part_range(source: Triplets, part: Part, total: int, unit: str = "samples") 
     }[part]
     if not chosen:
         raise ValueError(
-            f"{source.name}: a part that is used needs at least one of the {unit}; got none for {part} with {sizes} of "
+            f"{place}: a part that is used needs at least one of the {unit}; got none for {part} with {sizes} of "
             f"{total} {unit}; raise num_{part} or lower the others"
         )
     return chosen

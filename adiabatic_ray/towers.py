@@ -68,7 +68,7 @@ def load_changed(folder: Path, backbone: Backbone) -> dict[str, np.ndarray]:
     """Changed tensors that `save_tower` wrote.
 
     Raises:
-        ValueError: no such file, one that is damaged, or a tower of another backbone.
+        ValueError: no such file, one that is damaged, tensors that are not float32, or a tower of another backbone.
     """
     path = folder / FILE_NAME
     if not path.is_file():
@@ -76,6 +76,13 @@ def load_changed(folder: Path, backbone: Backbone) -> dict[str, np.ndarray]:
     try:
         with safetensors.safe_open(path, framework="numpy") as stored:
             metadata = stored.metadata() or {}
+            dtypes = {name: stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118
+            if other := {name: dtype for name, dtype in dtypes.items() if dtype != "F32"}:
+                first, dtype = next(iter(other.items()))
+                raise ValueError(
+                    f"a tower's tensors must be float32 (F32), as it was tuned, got {len(other)} of {len(dtypes)} that "
+                    f"are not, {first} in {dtype} first, in {path}; copy the file that was written, or tune it again"
+                )
             changed = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} must be a whole safetensors file, got {error}; copy or tune it again") from error

@@ -91,6 +91,8 @@ class Boundary:
     """Trials with scores, or diverged, at rates above 0."""
     num_kept_untuned: int
     """Trials in which no epoch improved, so that the untuned state was evaluated: they can show no harm."""
+    num_unmoved: int
+    """Trials that kept a tuned state in which not one weight differs from the untuned one: no harm to see either."""
     num_absent: int
     """Trials that failed or are missing."""
     num_language_pairs: int
@@ -165,6 +167,7 @@ def boundary_of(curve: MeanCurve, *, level: float = LEVEL) -> Boundary:
         num_diverged=curve.num_diverged,
         num_trials=curve.num_trials,
         num_kept_untuned=curve.num_kept_untuned,
+        num_unmoved=curve.num_unmoved,
         num_absent=curve.num_absent,
         num_language_pairs=curve.num_language_pairs,
         num_clusters=curve.num_clusters,
@@ -208,6 +211,13 @@ def sentence(boundary: Boundary) -> str:
         return (
             f"No boundary for multilingual quality ({where}): in all {_trials(b.num_trials)} no epoch improved, so the "
             "untuned state was kept and no rate could show harm; lower the rates, or set tuning.keep to 'final'."
+        )
+    if b.num_kept_untuned + b.num_unmoved == b.num_trials:
+        others = f", and in {_trials(b.num_kept_untuned)} no epoch improved" if b.num_kept_untuned else ""
+        return (
+            f"No boundary for multilingual quality ({where}): no tower moved at any rate, so no rate could show harm: "
+            f"in {_trials(b.num_unmoved)} not one weight changed{others}; a training loss of 0 (table curves) leaves "
+            "nothing to learn, a movable_frac of 0 (table drift) asks for higher rates."
         )
     if b.censored == "above":
         main = (
@@ -309,6 +319,8 @@ def _reservations(b: Boundary) -> list[str]:
         notes.append(f"the estimate is the middle between {gap}, where one of them diverged")
     if b.num_kept_untuned:
         notes.append(f"{_trials(b.num_kept_untuned)} kept the untuned state and could show no harm")
+    if b.num_unmoved:
+        notes.append(f"{_trials(b.num_unmoved)} moved not one weight and could show no harm")
     if b.num_absent:
         notes.append(f"{_trials(b.num_absent)} failed or missing")
     return notes

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 
 from adiabatic_ray import results, score_tables
-from adiabatic_ray.counts import counts_from_rows, tuned_counts
+from adiabatic_ray.counts import Counts, counts_from_rows, tuned_counts
 from adiabatic_ray.results import ResultsError, TrialStatus
 
 from .load import MISSING, read_whole
@@ -88,8 +89,9 @@ def compare_trials(out: Path, first: str, second: str) -> Comparison:
     records = _records(out)
     ids = [_resolve(name, records, out) for name in (first, second)]
     _check_comparable(ids, [records[trial_id] for trial_id in ids])
-    untuned = counts_from_rows(_rows(out, "untuned", records[ids[0]].untuned_id))
-    before, after = (tuned_counts(untuned, _rows(out, "influence", trial_id)) for trial_id in ids)
+    untuned_id = records[ids[0]].untuned_id
+    untuned = _fitting(out, "untuned", untuned_id, counts_from_rows)
+    before, after = (_fitting(out, "influence", trial_id, partial(tuned_counts, untuned)) for trial_id in ids)
     tables = (
         pd.DataFrame(rows(ids[1], before, after), columns=results.TABLES[table].names)
         for table, rows in (
@@ -120,8 +122,14 @@ def _check_comparable(ids: list[str], records: list[_Record]) -> None:
         )
 
 
-def _rows(out: Path, table: str, file_id: str) -> list[dict[str, Any]]:
-    return cast("list[dict[str, Any]]", read_whole(out, table, [file_id]).to_dict("records"))
+def _fitting(out: Path, table: str, file_id: str, read: Callable[[list[dict[str, Any]]], list[Counts]]) -> list[Counts]:
+    """Counts from the rows of a table; a complaint about the rows names their file."""
+    rows = cast("list[dict[str, Any]]", read_whole(out, table, [file_id]).to_dict("records"))
+    try:
+        return read(rows)
+    except (ValueError, TypeError) as error:
+        path = results.table_path(out, table, file_id)
+        raise ResultsError(f"{path} must hold what was counted, got: {error}; {results.how_to_redo(path)}") from error
 
 
 def _records(out: Path) -> dict[str, _Record]:

@@ -6,12 +6,16 @@ What is significant is said by the `scores` table's own tests; nothing is comput
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from adiabatic_ray.score_tables import CONSEQUENCES, REASON_SEPARATOR
 
 from .comparison import Comparison
 from .curves import MEASURES, count_pairs
@@ -25,14 +29,15 @@ GROUPS = {
 }
 """Groups of the `aggregates` table that are shown, beside those by query language."""
 LEGEND = (
-    "Improvement: PND's relative fall, a rank measure's relative rise; positive is better. Intervals and p: paired and "
-    "clustered, not adjusted; an interval leaves out 0 exactly when p is below .05."
+    "Improvement: {after} against {before}; PND's relative fall, a rank measure's relative rise; positive: {after} is "
+    "better. Intervals and p: paired and clustered, not adjusted; an interval leaves out 0 exactly when p is below .05."
 )
 PAIR_LEGEND = (
-    "Means are of PND over language pairs, clusters are premises or groups of names. +/- counts language pairs "
-    "improved and degraded: by the clustered test at a false discovery rate of 5%; by max-T, which bounds the chance "
-    "of a single false find by 5%; by the paper's z-test, which takes all comparisons for independent. Preserved: PND "
-    "is shown to have risen by less than 1% of itself (one-sided, 2.5%)."
+    "Means are of PND over language pairs. Clusters: what a set takes for independent (premises, groups of names, in a "
+    "file of your own its `cluster` or its query). +/- counts language pairs improved and degraded: by the clustered "
+    "test at a false discovery rate of 5%; by max-T, which bounds the chance of a single false find by 5%; by the "
+    "paper's z-test, which takes all comparisons for independent. Preserved: of the pairs that allow the test (none "
+    "where {before} is 0), those whose PND is shown to have risen by less than 1% of itself (one-sided, 2.5%)."
 )
 
 
@@ -46,7 +51,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(table)
         console.print()
     has_pairs = (comparison.scores["kind"] == "pairs").any()
-    console.print(f"{LEGEND} {PAIR_LEGEND}" if has_pairs else LEGEND, style="dim", highlight=False)
+    legend = (f"{LEGEND} {PAIR_LEGEND}" if has_pairs else LEGEND).format(
+        before=comparison.before.title, after=comparison.after.title
+    )
+    console.print(legend, style="dim", markup=False, highlight=False)
 
 
 def tables(comparison: Comparison) -> Iterator[Table]:
@@ -55,7 +63,7 @@ def tables(comparison: Comparison) -> Iterator[Table]:
         if kind == "triplets":
             yield _triplets(comparison, scores, comparison.rankings[comparison.rankings["set"] == name])
             continue
-        yield _pair_counts(scores)
+        yield _pair_counts(comparison, scores)
         for (relation, measure), rows in scores.groupby(["relation", "measure"], sort=False):
             means = comparison.aggregates
             chosen = (means["set"] == name) & (means["relation"] == relation) & (means["measure"] == measure)
@@ -67,25 +75,27 @@ def _triplets(comparison: Comparison, scores: pd.DataFrame, rankings: pd.DataFra
     num_queries, num_clusters = int(rankings.iloc[0]["num_queries"]), int(first["num_clusters"])
     clusters = f" in {num_clusters:,} clusters" if num_clusters < num_queries else ""
     title = f"{first['set']}: {num_queries:,} queries{clusters}, {first['num_comparisons']:,} comparisons"
-    table = _table(title, scores, rankings)
+    of_measure = {row["measure"]: row for row in scores.to_dict("records")}
+    of_statistic = {(row["measure"], row["statistic"]): row for row in rankings.to_dict("records")}
+    ranks = {(measure, statistic): of_statistic[measure, statistic] for measure in MEASURES for statistic in RANKS}
+    table = _table(comparison, title, [*of_measure.values(), *ranks.values()])
     table.add_column("measure")
     table.add_column("")
     _add_estimate_columns(table, comparison)
     for measure in MEASURES:
-        (row,) = scores[scores["measure"] == measure].to_dict("records")
+        row = of_measure[measure]
         table.add_row(measure, "PND", *_shares(row["pnd_untuned"], row["pnd_tuned"]), *_estimate(row))
-        of_measure = rankings[rankings["measure"] == measure].set_index("statistic")
         for statistic, short in RANKS.items():
-            row = of_measure.loc[statistic].to_dict()
+            row = ranks[measure, statistic]
             table.add_row("", short, *_shares(row["untuned"], row["tuned"]), *_estimate(row))
     return table
 
 
-def _pair_counts(scores: pd.DataFrame) -> Table:
+def _pair_counts(comparison: Comparison, scores: pd.DataFrame) -> Table:
     first = scores.iloc[0]
     num_pairs = len(scores[["query_language", "passage_language"]].drop_duplicates())
     title = f"{first['set']}: {num_pairs:,} language pairs, {first['num_clusters']:,} clusters"
-    table = _table(title, scores)
+    table = _table(comparison, title, scores.to_dict("records"), "tests of a language pair")
     table.add_column("relation")
     table.add_column("measure")
     for heading in ("clustered\nFDR +/-", "max-T\n+/-", "paper's z\n+/-", "preserved"):
@@ -93,12 +103,12 @@ def _pair_counts(scores: pd.DataFrame) -> Table:
     for (relation, measure), rows in scores.groupby(["relation", "measure"], sort=False):
         counts = count_pairs(rows)
         table.add_row(
-            str(relation),
+            Text(str(relation)),
             str(measure),
             f"{counts.improved}/{counts.degraded}",
             f"{counts.improved_maxt}/{counts.degraded_maxt}",
             f"{counts.improved_z}/{counts.degraded_z}",
-            str(counts.preserved),
+            f"{counts.preserved} of {counts.testable}",
         )
     return table
 
@@ -106,36 +116,48 @@ def _pair_counts(scores: pd.DataFrame) -> Table:
 def _pair_means(comparison: Comparison, scores: pd.DataFrame, means: pd.DataFrame) -> Table:
     first = scores.iloc[0]
     title = f"{first['set']}, {first['relation']}, {first['measure']}: {first['num_comparisons']:,} comparisons a pair"
-    table = _table(title, means)
+    of_group = {(row["axis"], row["group"]): row for row in means.to_dict("records")}
+    languages = {(axis, name): f"query in {name}" for axis, name in of_group if axis == "query language"}
+    # A set of same-language pairs has no others.
+    shown = [(words, of_group[group]) for group, words in (GROUPS | languages).items() if group in of_group]
+    table = _table(comparison, title, [row for _, row in shown])
     table.add_column("mean over")
     table.add_column("pairs", justify="right")
     _add_estimate_columns(table, comparison)
-    of_group = {(row["axis"], row["group"]): row for row in means.to_dict("records")}
-    languages = {(axis, name): f"query in {name}" for axis, name in of_group if axis == "query language"}
-    for group, words in (GROUPS | languages).items():
-        if group in of_group:  # a set of same-language pairs has no others
-            row = of_group[group]
-            shares = _shares(row["pnd_untuned"], row["pnd_tuned"])
-            table.add_row(words, str(row["num_pairs"]), *shares, *_estimate(row))
+    for words, row in shown:
+        shares = _shares(row["pnd_untuned"], row["pnd_tuned"])
+        table.add_row(Text(words), str(row["num_pairs"]), *shares, *_estimate(row))
     return table
 
 
-def _table(title: str, *rows: pd.DataFrame) -> Table:
-    """An empty table; its caption says why some of the rows that it is made from have no number.
+def _table(comparison: Comparison, title: str, rows: Sequence[Mapping[Hashable, Any]], of_what: str = "rows") -> Table:
+    """An empty table; its caption says which of the rows it is made from lack a number, or have one in doubt, and why.
 
-    Whoever has no improvement or no test has no interval of the improvement either.
+    What comes from a user's file is `Text` here: Rich reads square brackets in a plain string as markup.
     """
-    without = pd.concat([part.loc[part["improvement_low"].isna(), "reason"] for part in rows])
-    caption = ", ".join(f"{reason} ({number})" for reason, number in without.value_counts().items())
+    found = Counter(reason for row in rows for reason in row["reason"].split(REASON_SEPARATOR))
+    notes = [
+        f"{consequence}, {_of_sides(reason, comparison)}: {found[reason]} of {len(rows)} {of_what}"
+        for reason, consequence in CONSEQUENCES.items()
+        if found[reason]
+    ]
     return Table(
-        title=title,
-        caption=f"without an improvement, its interval or a test: {caption}" if caption else None,
+        title=Text(title, style="table.title"),
+        caption=Text("; ".join(notes), style="table.caption") if notes else None,
         title_justify="left",
         caption_justify="left",
         box=None,
         padding=(0, 1),
         header_style="bold",
     )
+
+
+def _of_sides(reason: str, comparison: Comparison) -> str:
+    """A reason in the words of the columns: `A's value is 0` where A stands in the place of the untuned backbone."""
+    for word, side in (("untuned", comparison.before), ("tuned", comparison.after)):
+        if side.title != word:
+            reason = reason.replace(f"{word} value", f"{side.title}'s value")
+    return reason
 
 
 def _add_estimate_columns(table: Table, comparison: Comparison) -> None:

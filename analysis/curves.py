@@ -25,6 +25,8 @@ PRESERVED_ALPHA = 0.025
 """Of the one-sided non-inferiority test in `scores`: that of a two-sided 95% interval."""
 KEPT_UNTUNED = "kept_untuned"
 """Column: the trial evaluated the untuned state although its rate is above 0, because no epoch improved."""
+UNMOVED = "unmoved"
+"""Column: not one weight of the state that was kept differs from the untuned one, although the rate is above 0."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def curve_table(sweep: Sweep) -> pd.DataFrame:
 
     Returns:
         Columns `trial_id`, `group` (settings other than rate and seed, '' when there is one group), `learning_rate`,
-        `freeze`, `seed`, `status`, `kept_epoch`, `kept_untuned`, `tuned_set`; numbers are NaN where there is no score
-        (diverged, failed, missing, no such set):
+        `freeze`, `seed`, `status`, `kept_epoch`, `kept_untuned`, `unmoved`, `tuned_set`; numbers are NaN where
+        there is no score (diverged, failed, missing, no such set):
 
         - `gain_tuned/<measure>`, `p_tuned/<measure>`: improvement of PND over all comparisons on the triplet set that
           bears the tuning source's name, and p of its clustered test;
@@ -85,11 +87,13 @@ def curve_table(sweep: Sweep) -> pd.DataFrame:
         - `improved/...`, `degraded/...`: language pairs whose PND changed by the clustered test, Benjamini-Hochberg at
           5% over the set's language pairs within the relation and measure;
         - `preserved/...`: language pairs whose PND was shown to have risen by less than 1% of its untuned value
-          (one-sided test at 2.5%, adjusted as above); the others are not shown to be lost;
+          (one-sided test at 2.5%, adjusted as above); the others are not shown to be lost. `testable/...`: how many
+          can be shown so at all, which takes untuned errors;
         - `improved_z/...`, `degraded_z/...`: the same by the paper's pooled z-test, |z| > 1.96, unadjusted.
     """
     scores_of = dict(iter(sweep.scores.groupby("trial_id", sort=False)))
     kept_epoch = sweep.trials.set_index("trial_id")["kept_epoch"]
+    moved_frac = sweep.drift.groupby("trial_id")["moved_frac"].max()
     rows = []
     for trial_id in sweep.trial_ids:
         spec = sweep.trial_specs.get(trial_id)
@@ -104,6 +108,7 @@ def curve_table(sweep: Sweep) -> pd.DataFrame:
             "status": status,
             "kept_epoch": kept,
             KEPT_UNTUNED: bool(kept == 0 and spec is not None and spec.tuning.learning_rate > 0),
+            UNMOVED: bool(kept > 0 and spec is not None and spec.tuning.learning_rate > 0 and not moved_frac[trial_id]),
             "tuned_set": spec.source.name if spec else None,
         }
         if spec and trial_id in scores_of:
@@ -118,7 +123,17 @@ def curve_table(sweep: Sweep) -> pd.DataFrame:
     return table.reindex(columns=settings + expected)
 
 
-_PAIR_COLUMNS = ("improvement", "mean", "pairs", "improved", "degraded", "preserved", "improved_z", "degraded_z")
+_PAIR_COLUMNS = (
+    "improvement",
+    "mean",
+    "pairs",
+    "improved",
+    "degraded",
+    "preserved",
+    "testable",
+    "improved_z",
+    "degraded_z",
+)
 
 
 def rate_table(sweep: Sweep) -> pd.DataFrame:
@@ -126,9 +141,9 @@ def rate_table(sweep: Sweep) -> pd.DataFrame:
 
     Returns:
         Columns `group`, `learning_rate`, `num_seeds` (trials with scores), `num_diverged`, `num_failed`,
-        `num_missing`, `num_kept_untuned`, `status` (in words) and the mean over seeds of every numeric column of
-        `curve_table` (counts of language pairs too, so they need not be whole). p-values are left out: a mean of them
-        means nothing. A diverged seed has no scores and enters no mean, only `num_diverged`.
+        `num_missing`, `num_kept_untuned`, `num_unmoved`, `status` (in words) and the mean over seeds of every numeric
+        column of `curve_table` (counts of language pairs too, so they need not be whole). p-values are left out: a mean
+        of them means nothing. A diverged seed has no scores and enters no mean, only `num_diverged`.
     """
     table = curve_table(sweep)
     order = {name: place for place, name in enumerate(dict.fromkeys(sweep.groups.values()))}
@@ -136,7 +151,7 @@ def rate_table(sweep: Sweep) -> pd.DataFrame:
     rows = []
     for (group, rate), part in table.dropna(subset=["learning_rate"]).groupby(["group", "learning_rate"], sort=True):
         counts = {status: int((part["status"] == status).sum()) for status in _STATUSES}
-        kept_untuned = int(part[KEPT_UNTUNED].sum())
+        kept_untuned, unmoved = int(part[KEPT_UNTUNED].sum()), int(part[UNMOVED].sum())
         rows.append(
             {
                 "group": group,
@@ -146,7 +161,8 @@ def rate_table(sweep: Sweep) -> pd.DataFrame:
                 "num_failed": counts["FAILED"],
                 "num_missing": counts["MISSING"],
                 "num_kept_untuned": kept_untuned,
-                "status": _status_in_words(counts, kept_untuned),
+                "num_unmoved": unmoved,
+                "status": _status_in_words(counts, kept_untuned, unmoved),
                 **part[measured].mean().to_dict(),
             }
         )
@@ -157,12 +173,13 @@ def rate_table(sweep: Sweep) -> pd.DataFrame:
 _STATUSES = ("COMPLETE", "DIVERGED", "FAILED", "MISSING")
 
 
-def _status_in_words(counts: dict[str, int], kept_untuned: int) -> str:
+def _status_in_words(counts: dict[str, int], kept_untuned: int, unmoved: int) -> str:
     """One word when all seeds ended alike; else the number of those that have no score, since `num_seeds` has them."""
     present = {status: number for status, number in counts.items() if number}
     others = [f"{number} {status}" for status, number in present.items() if status != "COMPLETE"]
     words = next(iter(present)) if len(present) == 1 else ", ".join(others)
-    return f"{words}; {kept_untuned} kept untuned" if kept_untuned else words
+    notes = ((kept_untuned, "kept untuned"), (unmoved, "moved no weight"))
+    return "; ".join([words, *(f"{number} {note}" for number, note in notes if number)])
 
 
 def _triplet_columns(scores: pd.DataFrame, tuned_set: str) -> Iterator[tuple[str, float]]:
@@ -190,6 +207,8 @@ class PairCounts:
     """The paper's pooled z-test, |z| > 1.96, unadjusted."""
     preserved: int
     """PND shown to have risen by less than 1% of its untuned value, one-sided at 2.5%."""
+    testable: int
+    """Pairs that can be shown so: not those without an untuned error, of which no rise is 1%."""
 
 
 def count_pairs(scores: pd.DataFrame) -> PairCounts:
@@ -208,6 +227,7 @@ def count_pairs(scores: pd.DataFrame) -> PairCounts:
         improved_z=int((paper_z < -PAPER_CRITICAL_Z).sum()),
         degraded_z=int((paper_z > PAPER_CRITICAL_Z).sum()),
         preserved=int((adjust_bh(scores["preserved_p"]) <= PRESERVED_ALPHA).sum()),
+        testable=int(scores["preserved_p"].notna().sum()),
     )
 
 
@@ -221,5 +241,5 @@ def _pair_columns(scores: pd.DataFrame) -> Iterator[tuple[str, float]]:
         yield criterion.column("improvement"), float(pooled)
         yield criterion.column("mean"), float(own_improvement.mean())
         yield criterion.column("pairs"), len(own_improvement)
-        for what in ("improved", "degraded", "preserved", "improved_z", "degraded_z"):
+        for what in ("improved", "degraded", "preserved", "testable", "improved_z", "degraded_z"):
             yield criterion.column(what), getattr(counts, what)

@@ -54,6 +54,7 @@ class Sweep:
     """Group of each trial of `trial_specs`, named by the settings that differ between groups; '' when there is one."""
     trials: pd.DataFrame
     curves: pd.DataFrame
+    drift: pd.DataFrame
     scores: pd.DataFrame
     """Rows of trials that are done; a diverged trial has no score."""
     untuned: dict[str, pd.DataFrame]
@@ -121,6 +122,7 @@ def load_sweep(out: Path) -> Sweep:
         groups=_name_groups(specs),
         trials=trials,
         curves=read_whole(out, "curves", finished),
+        drift=read_whole(out, "drift", finished),
         scores=read_whole(out, "scores", list(completeness.done)),
         untuned={untuned_id: read_whole(out, "untuned", [untuned_id]) for untuned_id in trials["untuned_id"].unique()},
     )
@@ -146,8 +148,8 @@ def read_whole(out: Path, table: str, file_ids: list[str]) -> pd.DataFrame:
         path = results.table_path(out, table, file_id)
         if not path.is_file():
             raise ResultsError(
-                f"a finished trial has all its tables, got no {path}; copy the whole folder, or delete the trial's "
-                f"file in {out / 'trials'} and run the sweep again"
+                f"a finished trial has all its tables, got no {path}; copy the whole folder, or "
+                f"{results.how_to_redo(path)}"
             )
     return results.read_table(out, table, file_ids).to_pandas()
 

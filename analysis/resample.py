@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.significance import cluster_weights, pair_influence_KC, resampled_K
 
-from .curves import KEPT_UNTUNED, Criterion, criteria, curve_table
+from .curves import KEPT_UNTUNED, UNMOVED, Criterion, criteria, curve_table
 from .load import Sweep
 
 NUM_RESAMPLES = 2000
@@ -66,6 +66,8 @@ class MeanCurve:
     """Trials with scores, or diverged, at rates above 0."""
     num_kept_untuned: int
     """Trials that evaluated the untuned state because no epoch improved: they can show no harm."""
+    num_unmoved: int
+    """Trials that kept a tuned state in which no weight differs: they can show no harm either."""
     num_absent: int
     """Trials of the group with a rate above 0 that failed or are missing."""
     num_language_pairs: int
@@ -240,6 +242,7 @@ def _curve(
         num_diverged=int(np.isneginf(improvement_T).sum()),
         num_trials=int((rates_T > 0).sum()),
         num_kept_untuned=int(part.loc[chosen, KEPT_UNTUNED].sum()),
+        num_unmoved=int(part.loc[chosen, UNMOVED].sum()),
         num_absent=int(part["status"].isin(["FAILED", "MISSING"]).sum()),
         num_language_pairs=trials[0].num_language_pairs,
         num_clusters=influence_TC.shape[1],
@@ -270,10 +273,10 @@ def _trial_improvements(
             found[criterion] = TrialImprovement(-np.inf, np.zeros(by_positive_KC.shape[1]), len(before))
             continue
         after = tuned.get(criterion)
-        if after is None or set(after.index) != set(before.index):
+        if after is None or set(after.index) != set(before.index) or _lengths(after) != _lengths(before):
             raise ResultsError(
-                f"trial {trial_id} must have influence rows for the language pairs of its untuned counts, got others "
-                f"for {criterion}; delete its row in trials/ and run the sweep again"
+                f"trial {trial_id} must have influence rows for the language pairs and clusters of its untuned counts, "
+                f"got others for {criterion}; delete its row in trials/ and run the sweep again"
             )
         after = after.loc[before.index]
         positives_KC, negatives_KC = _stack(before, "positives"), _stack(before, "negatives")
@@ -286,6 +289,11 @@ def _trial_improvements(
             negatives_KC[0],
         )
     return found
+
+
+def _lengths(rows: pd.DataFrame) -> set[tuple[int, int]]:
+    """Clusters of each row, by positive and by negative."""
+    return set(zip(rows["by_positive"].map(len), rows["by_negative"].map(len), strict=True))
 
 
 def _stack(rows: pd.DataFrame, column: str) -> NDArray[np.int64]:

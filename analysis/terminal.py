@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .boundary import Boundary, format_rate, sentence
 from .curves import MEASURES, Criterion, criteria, other_triplet_sets, rate_table
@@ -79,7 +80,9 @@ def tables(sweep: Sweep) -> list[Table]:
     """Rich tables: rate, seeds, gains on the English sets, mean change, language pairs +/- by both tests, status."""
     made = []
     for title, rates, criterion, measure in sections(sweep):
-        table = Table(title=title, title_justify="left", box=None, padding=(0, 1), header_style="bold")
+        table = Table(
+            title=Text(title, style="table.title"), title_justify="left", box=None, padding=(0, 1), header_style="bold"
+        )
         for name in header(sweep, criterion):
             # Broken at spaces and hyphens, so that narrow columns leave the set names whole words.
             title_lines = re.sub(r" |(?<=-)(?=\w)", "\n", name)
@@ -96,7 +99,7 @@ def tables(sweep: Sweep) -> list[Table]:
 def print_report(sweep: Sweep, boundaries: Sequence[Boundary], console: Console) -> None:
     """Completeness, tables, legend and the boundaries' sentences."""
     style = None if sweep.completeness.is_whole else "bold red"
-    console.print(completeness_line(sweep), style=style, highlight=False)
+    console.print(completeness_line(sweep), style=style, markup=False, highlight=False)
     for table in tables(sweep):
         console.print()
         console.print(table)
@@ -104,7 +107,7 @@ def print_report(sweep: Sweep, boundaries: Sequence[Boundary], console: Console)
     console.print(LEGEND, style="dim", highlight=False)
     for boundary in boundaries:
         console.print()
-        console.print(sentence(boundary), highlight=False)
+        console.print(sentence(boundary), markup=False, highlight=False)
 
 
 def percent(frac: float) -> str:

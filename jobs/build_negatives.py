@@ -16,7 +16,7 @@ from rich.table import Table
 from adiabatic_ray.arxiv_negatives import MAX_CATEGORY_SIZE, Negatives, Workload, choose_all
 from adiabatic_ray.arxiv_papers import Corpus, by_paper, read_corpus, write_negatives
 
-from .environment import prepare_environment
+from .environment import plain_console, prepare_environment
 from .errors import user_errors
 
 SHOWN_LEVELS = (1, 2, 5, 10, 15, 20, 21)
@@ -46,7 +46,7 @@ def arxiv_negatives(
     """
     check_out(out, metadata)
     prepare_environment()
-    console = Console()
+    console = plain_console()
     _say(console, f"reading {metadata} ...")
     corpus = read_corpus(metadata, max_category_size, seed)
     negatives = by_paper(corpus, _choose(console, corpus.work, use_ray))

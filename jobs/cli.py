@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from . import build_negatives, evaluate_tower, run_sweep
-from .environment import prepare_environment
+from .environment import plain_console, prepare_environment
 from .errors import user_errors
 from .sweep_files import load_sweep, shipped_sweeps
 
@@ -33,7 +32,7 @@ def report(out: ResultsArgument) -> None:
     from .reporting import print_report, write_report
 
     written = write_report(out)
-    print_report(written.sweep, written.boundaries, Console())
+    print_report(written.sweep, written.boundaries, plain_console())
 
 
 @app.command()
@@ -46,7 +45,7 @@ def compare(
     """Compare two trials with each other, paired and clustered, from the Parquet alone: no torch, Ray or MLflow."""
     from .reporting import compare_trials, print_comparison
 
-    print_comparison(compare_trials(out, first, second), Console())
+    print_comparison(compare_trials(out, first, second), plain_console())
 
 
 @app.command()
@@ -56,7 +55,7 @@ def sync(out: ResultsArgument, tracking_uri: run_sweep.UriOption = None) -> None
     prepare_environment()
     from adiabatic_ray.tracking import sync as sync_to_mlflow
 
-    Console().print(f"{sync_to_mlflow(out, tracking_uri)} trials are in MLflow")
+    plain_console().print(f"{sync_to_mlflow(out, tracking_uri)} trials are in MLflow")
 
 
 @app.command()
@@ -67,7 +66,7 @@ def sweeps() -> None:
     for name in shipped_sweeps():
         spec = load_sweep(name, [])
         table.add_row(name, str(len(spec.expand())), spec.question)
-    Console().print(table)
+    plain_console().print(table)
 
 
 data = typer.Typer(no_args_is_help=True, help="Show the texts of a sweep, or build texts that sweeps use.")
@@ -86,7 +85,7 @@ def show(
     """Load the texts of a sweep and show what is in them: sizes, digests, one example each."""
     from .show_data import print_data
 
-    print_data(Console(), load_sweep(file, overrides or []))
+    print_data(plain_console(), load_sweep(file, overrides or []))
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from adiabatic_ray.spec import SweepSpec
 
@@ -17,7 +18,7 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
     from adiabatic_ray.dryrun import dry_run  # heavy: torch and the tokenizers
 
     plan = dry_run(spec)
-    console.print(f"[bold]{spec.name}[/bold]: {spec.question}")
+    console.print(Text.assemble((spec.name, "bold"), f": {spec.question}"))
     trials = Table("trial", "rate", "freeze", "seed", "batch", "stop", title=f"{len(plan.trials)} trials")
     for trial in plan.trials:
         tuning = trial.tuning

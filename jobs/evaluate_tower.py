@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from adiabatic_ray.spec import BackboneSpec, with_changes
 
-from .environment import prepare_environment
+from .environment import plain_console, prepare_environment
 from .errors import user_errors
 from .sweep_files import load_untuned
 
@@ -64,7 +63,7 @@ def evaluate(
     from .progress import StageProgress
     from .reporting import print_comparison, read_comparison
 
-    console = Console()
+    console = plain_console()
     with StageProgress(console) as progress:
         evaluation = plan_evaluation(tower, untuned, progress)
         if evaluation.is_finished(out):

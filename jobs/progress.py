@@ -25,8 +25,11 @@ class StageProgress:
         self._console = console
         self._live = console.is_terminal
         self._last_line_s: dict[str, float] = {}
-        columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
-        self._bars = Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=console)
+        what, done, note = (
+            TextColumn(text, markup=False)
+            for text in ("{task.description}", "{task.completed:.0f}/{task.total:.0f}", "{task.fields[note]}")
+        )
+        self._bars = Progress(what, BarColumn(24), done, TimeElapsedColumn(), note, console=console)
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from .dry_run import print_dry_run
-from .environment import prepare_environment
+from .environment import plain_console, prepare_environment
 from .errors import user_errors
 from .progress import SweepProgress
 from .sweep_files import load_sweep
@@ -50,7 +49,7 @@ def sweep(
 
     Running the same command again continues: finished trials are skipped.
     """
-    console = Console()
+    console = plain_console()
     spec = load_sweep(file, overrides or [])
     if dry_run:
         print_dry_run(console, spec)

@@ -51,7 +51,7 @@ class Plan:
     num_languages: int = 3
     num_clusters: int = 40
     change: Mapping[tuple[float, int], str] = field(default_factory=dict)
-    """(rate, seed) -> DIVERGED, FAILED, MISSING or UNTUNED (no epoch improved)."""
+    """(rate, seed) -> DIVERGED, FAILED, MISSING, UNTUNED (no epoch improved) or UNMOVED (no weight differs)."""
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Further axes of the grid, dotted path -> values; every group shows the same curve."""
     text_seed: int = 0
@@ -86,11 +86,13 @@ def write_planted(out: Path, plan: Plan) -> SweepSpec:
             results.write_json(out / "failures" / f"{trial.trial_id}.json", failure)
             continue
         if status != "DIVERGED":
-            aim = 0.0 if status == "UNTUNED" or rate == 0 or wanted is None else wanted + noise
+            aim = 0.0 if status in _STILL or rate == 0 or wanted is None else wanted + noise
             compared = trial.trial_id, texts.untuned_counts(), texts.tuned_counts(aim)
             results.write_table(out, "scores", trial.trial_id, score_rows(*compared))
             results.write_table(out, "influence", trial.trial_id, influence_rows(*compared))
         results.write_table(out, "curves", trial.trial_id, [_curve_row(trial.trial_id)])
+        drift = _drift_rows(trial.trial_id, is_moved=status not in _STILL and rate > 0)
+        results.write_table(out, "drift", trial.trial_id, drift)
         results.write_table(out, "trials", trial.trial_id, [_trial_row(spec.name, trial, status)])
     return spec
 
@@ -175,6 +177,18 @@ def population_shift(improvement: float) -> float:
     """Fall of the positives' scores that gives this improvement when there are infinitely many texts."""
     untuned = norm.cdf(-MEAN_POSITIVE / np.sqrt(2))
     return float(MEAN_POSITIVE + np.sqrt(2) * norm.ppf(untuned * (1 - improvement)))
+
+
+_STILL = {"UNTUNED", "UNMOVED"}
+
+
+def _drift_rows(trial_id: str, is_moved: bool) -> list[dict[str, Any]]:
+    """Two tensors, of which one moves, or none."""
+    numbers = {name: 0.5 for name in ("movable_frac", "max_change", "l2_change", "l2_untuned")}
+    return [
+        {"trial_id": trial_id, "tensor": name, "num_weights": 50, "moved_frac": moved_frac} | numbers
+        for name, moved_frac in (("norm.weight", 0.0), ("dense.weight", 0.25 if is_moved else 0.0))
+    ]
 
 
 def _curve_row(trial_id: str) -> dict[str, Any]:

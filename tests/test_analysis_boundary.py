@@ -16,6 +16,7 @@ from adiabatic_ray.results import ResultsError
 from analysis.boundary import boundary_of, estimate_boundaries, first_crossing, format_rate, main, sentence
 from analysis.curves import Criterion
 from analysis.load import load_sweep
+from analysis.report import write_report
 from analysis.resample import MeanCurve, pooled_improvement, resample_curve
 
 ROOT = Path(__file__).parents[1]
@@ -193,6 +194,26 @@ def test_where_every_trial_kept_the_untuned_state_no_boundary_is_claimed(tmp_pat
     assert sentence(found).startswith("No boundary") and "no rate could show harm" in sentence(found)
 
 
+def test_where_no_tower_moved_no_boundary_is_claimed(tmp_path):
+    """Nothing is learned at a training loss of 0: "holds at every rate" would be no news of the rates."""
+    plan = Plan({1e-8: 0.0, 1e-7: 0.0}, change={(1e-8, 0): "UNMOVED", (1e-7, 0): "UNMOVED"})
+    write_planted(tmp_path, plan)
+    report = write_report(tmp_path)
+    said = sentence(report.boundaries[0])
+    assert (
+        said.startswith("No boundary") and "no tower moved at any rate" in said and "in 2 trials not one weight" in said
+    )
+    assert report.markdown.read_text().count("COMPLETE; 1 moved no weight") == 2 * 2  # rates, measures
+    write_planted(tmp_path, dataclasses.replace(plan, change={(1e-8, 0): "UNMOVED", (1e-7, 0): "UNTUNED"}))
+    said = sentence(estimate_boundaries(load_sweep(tmp_path))[0])
+    assert "no tower moved" in said and "in 1 trial no epoch improved" in said
+    write_planted(
+        tmp_path, dataclasses.replace(plan, improvement={1e-8: 0.02, 1e-7: 0.0}, change={(1e-7, 0): "UNMOVED"})
+    )
+    said = sentence(estimate_boundaries(load_sweep(tmp_path))[0])
+    assert "above 1e-07" in said and "1 trial moved not one weight and could show no harm" in said
+
+
 def test_rates_far_apart_are_named(tmp_path):
     write_planted(tmp_path, Plan({1e-8: 0.0, 1e-5: -0.5}))
     assert "straight line between 1e-08 and 1e-05" in sentence(estimate_boundaries(load_sweep(tmp_path))[0])
@@ -273,7 +294,7 @@ def test_intervals_cover_a_planted_truth():
             num_resamples=400,
             seed=repeat,
         )
-        found = boundary_of(MeanCurve("", Criterion("s", "r", "cosine"), *curve, 0, 12, 0, 0, 9, 60, repeat))
+        found = boundary_of(MeanCurve("", Criterion("s", "r", "cosine"), *curve, 0, 12, 0, 0, 0, 9, 60, repeat))
         low, high = np.log10([found.low, found.high])
         hits += low <= truth <= high
         widths.append(high - low)

@@ -95,7 +95,8 @@ def test_a_backbone_is_named_without_its_conventions_unless_they_tell_groups_apa
         results.write_sweep(tmp_path, spec.model_dump(mode="json"), ids, {})
         rows = results.read_table(tmp_path, "trials").to_pylist()[:1]
         results.write_table(tmp_path, "trials", ids[0], [{**rows[0], "trial_id": ids[0], "status": "DIVERGED"}])
-        results.write_table(tmp_path, "curves", ids[0], [])
+        for table in ("curves", "drift"):
+            results.write_table(tmp_path, table, ids[0], [])
         return list(load_sweep(tmp_path).groups.values())
 
     assert groups(models) == ["backbone=one", "backbone=two"]

@@ -96,6 +96,34 @@ def test_what_one_query_of_a_paragraph_wins_and_another_loses_is_no_change() -> 
     before, after = counts([1, 0, 1, 0], clusters=clusters), counts([0, 1, 1, 0], clusters=clusters)
     first, _ = score_rows("t", [before], [after])
     assert (first["num_changed"], first["clustered_p"], first["reason"]) == (0, 1.0, "nothing changed")
+    assert b"cancel" in results.TABLES["scores"].field("num_changed").metadata[b"meaning"]
+
+
+def test_sums_over_a_cluster_may_exceed_32_bits() -> None:
+    most = np.array([2**31 - 1] * 3, dtype=np.int32)
+    assert UNTUNED.sum_over_clusters(most).tolist() == [2**32 - 2, 2**31 - 1]
+
+
+@pytest.mark.parametrize("num_clusters", [0, 2])
+def test_a_change_that_is_the_same_everywhere_has_no_spread(num_clusters: int) -> None:
+    """Reciprocal ranks from 1 to 1/3 in every query, at every size: what rounding leaves is no standard error."""
+    for num_queries in range(2, 60):
+        clusters = np.arange(num_queries) % num_clusters if num_clusters else ()
+        before, after = (counts([errors] * num_queries, [2] * num_queries, clusters) for errors in (0, 2))
+        row = ranking_rows("t", [before], [after])[0]
+        assert row["reason"] == "no spread between clusters" and np.isnan(row["clustered_z"]), num_queries
+        assert np.isnan([row["change_low"], row["clustered_p"]]).all()
+
+
+def test_rank_measures_say_when_few_clusters_changed() -> None:
+    """Five of 50 queries worse: an exact sign test gives p = .0625. Six are enough; swapped within a cluster: none."""
+    untuned = counts([0] * 50)
+    for num_changed, reason in ((5, "fewer than 6 clusters changed"), (6, "")):
+        tuned = counts([1] * num_changed + [0] * (50 - num_changed))
+        assert ranking_rows("t", [untuned], [tuned])[0]["reason"] == reason
+    together = [0, 0, *range(1, 49)]
+    row = ranking_rows("t", *([counts([*two, *[1] * 48], clusters=together)] for two in ((0, 1), (1, 0))))[0]
+    assert (row["reason"], row["clustered_p"]) == ("nothing changed", 1.0)
 
 
 def test_mcnemar_needs_queries_that_are_their_own_clusters() -> None:

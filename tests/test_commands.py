@@ -80,6 +80,15 @@ def test_data_shows_what_is_in_the_sets(inputs_folder: Path) -> None:
     assert "60 queries" in result.output and "validation" in result.output and "3^2 language pairs" in result.output
 
 
+def test_texts_in_brackets_are_shown_as_they_are(inputs_folder: Path, tmp_path: Path) -> None:
+    lines = (inputs_folder / "triplets.jsonl").read_text(encoding="utf-8").splitlines()
+    lines[0] = json.dumps(json.loads(lines[0]) | {"query": "[/x] [bold]who :cat:"})
+    (tmp_path / "own[x].jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    overrides = "--set", f"trial.source.path={tmp_path}/own[x].jsonl", "--set", "question=[/y] who :cat:"
+    assert "[/x] [bold]who :cat:" in run("data", "show", inputs_folder / "small.py", *overrides).output
+    assert "[/y] who :cat:" in run("sweep", "--dry-run", inputs_folder / "small.py", *overrides).output
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -26,6 +30,8 @@ from adiabatic_ray.counts import (
 from adiabatic_ray.score_tables import aggregate_rows, ranking_rows, score_rows
 from analysis.comparison import Comparison, Side, compare_trials
 from analysis.comparison_tables import print_comparison
+from analysis.curves import count_pairs
+from analysis.load import read_whole
 from jobs.cli import app
 from tests.planted import PAIRS, UNTUNED_ID, Plan, Texts, write_planted
 
@@ -176,6 +182,67 @@ def test_a_finished_trial_without_its_tables_is_named(tmp_path: Path) -> None:
         compare_trials(tmp_path, one, other)
 
 
+def damage(path: Path) -> None:
+    """The ends stay, so that it still opens as a Parquet file."""
+    content = bytearray(path.read_bytes())
+    content[8:400] = bytes(392)
+    path.write_bytes(content)
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    table = pq.read_table(path)
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+
+
+def without_negatives(table: pa.Table) -> pa.Table:
+    return table.drop_columns("by_negative")
+
+
+def one_cluster_fewer(table: pa.Table) -> pa.Table:
+    rows = [{**row, "by_positive": row["by_positive"][:-1]} for row in table.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=table.schema)
+
+
+@pytest.mark.parametrize(
+    ("file", "break_it", "words"),
+    [
+        ("influence/ID", lambda path: path.write_bytes(path.read_bytes()[:200]), ["without damage", "trials/ID"]),
+        ("influence/ID", damage, ["without damage", "trials/ID"]),
+        ("untuned/untuned-planted", damage, ["delete it", "/trials or", "/evaluations"]),
+        ("influence/ID", lambda path: rewrite(path, without_negatives), ["got none of ['by_negative']"]),
+        ("influence/ID", lambda path: rewrite(path, one_cluster_fewer), ["(18, 40)", "(18, 39)", "trials/ID"]),
+        ("influence/ID", lambda path: rewrite(path, lambda rows: rows.slice(1)), ["statistics of the untuned counts"]),
+        ("sweep.json", lambda path: path.write_text("[]"), ["must be a JSON object", "got []", "another --out"]),
+        ("sweep.json", lambda path: edit_json(path, trial_ids=None), ["must have 'trial_ids', a list, got None"]),
+        ("failures/x.json", lambda path: path.write_text('{"a":'), ["must be JSON", "delete it"]),
+    ],
+)  # fmt: skip
+def test_a_damaged_folder_names_the_file_and_what_makes_it_anew(
+    tmp_path: Path, file: str, break_it: Callable[[Path], Any], words: list[str]
+) -> None:
+    ids = [trial.trial_id for trial in write_planted(tmp_path, Plan({1e-8: 0.05, 1e-7: 0.2})).expand()]
+    (tmp_path / "failures").mkdir()
+    path = tmp_path / (file if file.endswith(".json") else f"{file.replace('ID', ids[1])}.parquet")
+    break_it(path)
+    done = CliRunner().invoke(app, ["compare", str(tmp_path), *ids])
+    assert done.exit_code == 2 and isinstance(done.exception, SystemExit), done.output
+    for word in (str(path), *words):
+        assert word.replace("ID", ids[1]) in done.output.replace("\n", " "), done.output
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_an_evaluated_tower_without_its_tables_is_evaluated_again(tmp_path: Path) -> None:
+    tower = evaluated(tmp_path, "tower-a")
+    row = results.table_path(tmp_path, "evaluations", tower)
+    for table in ("scores", "influence"):
+        with pytest.raises(results.ResultsError) as caught:
+            read_whole(tmp_path, table, [tower])
+        assert f"delete {row} and run the same `adiabatic evaluate` again" in str(caught.value)
+
+
 def triplets(errors: list[int], ranks: list[float]) -> Counts:
     """A set of queries with one positive and two negatives each, by both measures alike."""
     by_query = np.array([errors] * 2, dtype=np.int32)
@@ -204,6 +271,18 @@ def test_the_table_of_a_triplet_set_by_hand() -> None:
     mrr = lines[lines.index(pnd) + 1].split()
     assert mrr[:4] == ["MRR", "58.33", "70.83", "+21.4"]
     assert pnd.split()[-1] == mrr[-1], "the same query changed: the same p"
+    assert "fewer than 6 clusters changed: 8 of 8 rows" in " ".join(" ".join(lines).split())
+
+
+def test_a_measure_of_0_on_either_side_says_what_that_leaves() -> None:
+    """PND from 4/8 to 0, P@1 (here of all rank measures) from 0 to 0."""
+    counted = triplets([0, 1, 2, 1], [0] * 4), triplets([0] * 4, [0] * 4)
+    made = (rows("t", *([one] for one in counted)) for rows in (score_rows, ranking_rows))
+    scores, rankings = (pd.DataFrame(rows) for rows in made)
+    empty = pd.DataFrame(columns=results.TABLES["aggregates"].names)
+    flat = " ".join(" ".join(printed(Comparison(Side("A", "a"), Side("B", "b"), scores, empty, rankings))).split())
+    assert "no improvement, A's value is 0: 6 of 8 rows; no interval, B's value is 0: 2 of 8 rows" in flat
+    assert set(rankings.query("statistic == 'precision_at_1'")["reason"]) == {"nothing changed; untuned value is 0"}
 
 
 def pairs(errors: dict[tuple[str, str], list[int]]) -> Counts:
@@ -224,12 +303,36 @@ def test_the_tables_of_a_pair_set_by_hand() -> None:
     assert "names: 3 language pairs, 4 clusters" in text[3]
     lines = [line.split() for line in text]
     # Nothing changed in two pairs: one has no error at all, and no improvement; the other is shown to be preserved.
-    captions = [" ".join(line) for line in lines if line[:1] == ["without"]]  # a narrow table's goes over two lines
-    assert captions[1] == "without an improvement, its interval or a test: nothing changed (1)"
+    flat = " ".join(" ".join(text).split())  # a narrow table's caption goes over two lines
+    assert "no improvement, A's value is 0: 1 of 3 tests of a language pair; p is too small, fewer" in flat
+    assert "fewer than 6 clusters changed: 3 of 5 rows" in flat, "of those printed: by script and family there are more"
+    assert "preserved" in flat and "2 of 2" in flat and "B against A" in flat and "none where A is 0" in flat
     assert [line[2:6] for line in lines if line[:2] == ["all", "pairs"]] == [["3", "20.83", "14.58", "+30.0"]]
     assert [line[2:4] for line in lines if line[:2] == ["same", "language"]] == [["1", "0.00"]]
     assert [line[1:5] for line in lines if line[:1] == ["cross-language"]] == [["2", "31.25", "21.88", "+30.0"]]
     assert [line[3:7] for line in lines if line[:3] == ["query", "in", "en"]] == [["1", "25.00", "25.00", "+0.00"]]
+
+
+def test_an_identical_tower_is_preserved_wherever_that_can_be_tested() -> None:
+    """Untuned PND 5/16, errors in half of the clusters: how uncertain that is makes no doubt about no change at all."""
+    same = pairs({("de", "en"): [3, 0, 0, 2], ("en", "de"): [0, 0, 0, 0]})
+    scores = pd.DataFrame(score_rows("t", [same], [same]))
+    assert scores["preserved_p"].tolist()[0] == 0 and scores["preserved_p"].isna().tolist() == [False, True]
+    counted = count_pairs(scores)
+    assert (counted.preserved, counted.testable) == (1, 1)
+
+
+def test_texts_in_brackets_are_printed_as_they_are() -> None:
+    """To Rich `[/x]` closes a style that is not open, and `[bold]` disappears."""
+    keys = (("[/x]-[bold]yes", "cosine", "de", "en"),)
+    before, after = (
+        replace(pairs({("de", "en"): errors}), set_name="[same]", keys=keys) for errors in ([2, 1, 2, 1], [1, 1, 2, 1])
+    )
+    frames = [pd.DataFrame(rows("t", [before], [after])) for rows in (score_rows, aggregate_rows)]
+    rankings = pd.DataFrame(columns=results.TABLES["rankings"].names)
+    text = "\n".join(printed(Comparison(Side("A", "a[/y]"), Side("B", ":cat:"), *frames, rankings)))
+    for words in ("[same]: 1 language pairs", "[/x]-[bold]yes  cosine", "[same], [/x]-[bold]yes, cosine", "A  a[/y]"):
+        assert words in text, text
 
 
 def test_nothing_is_wider_than_a_terminal_of_80_columns(planted: tuple[Path, list[str]]) -> None:

@@ -113,6 +113,10 @@ GOOD = json.dumps(ROWS[0])
         ('{"query": "q", "positives": [3], "negatives": ["n"]}', "line 2: 'pos or positives' must be a text, got 3"),
         ('{"query": "q", "positives": ["p"], "negatives": {"a": 1}}', "line 2: 'neg or negatives' must be a list"),
         ('{"query": "\\ud800", "positives": ["p"], "negatives": ["n"]}', "line 2: 'query' must be valid Unicode"),
+        ("[" * 200_000, "line 2: an object may be nested a few levels deep"),
+        ('{"query": "q", "pos": ["p"], "positives": ["x"], "neg": "n"}', "line 2: 'pos' and 'positives' mean the same"),
+        ('{"query": "q", "pos": ["p"], "neg": "n", "cluster": true}', "line 2: 'cluster' must be a text or an integer"),
+        ('{"query": "q", "pos": ["p"], "neg": "n", "id": true}', "line 2: 'id' must be a text or an integer"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, said):
@@ -148,6 +152,22 @@ def test_clusters_of_triplets(tmp_path, name):
     assert len(digests) == 1
 
 
+def test_the_same_query_twice_is_one_cluster_unless_the_file_says_otherwise(tmp_path):
+    """Where towers are compared; it makes no difference to tuning, nor to the digest of other files."""
+    queries = ("q", "r", "q", "Q")
+    rows = [{**row, "query": query} for row, query in zip(ROWS, queries, strict=True)]
+    plain = triplets(write_lines(tmp_path / "t.jsonl", rows), num_tune=None)
+    assert load_triplets(plain, "evaluation").cluster_of_query.tolist() == [0, 1, 0, 2]
+    assert not load_triplets(plain.model_copy(update={"num_evaluation": 0}), "tune").shares_clusters
+    named = [{**row, "cluster": place} for place, row in enumerate(rows)]
+    explicit = load_triplets(triplets(write_lines(tmp_path / "named.jsonl", named)), "evaluation")
+    assert not explicit.shares_clusters
+    alone = load_triplets(triplets(write_lines(tmp_path / "alone.jsonl", ROWS)), "evaluation")
+    assert alone.digest == "2c995843a531c37a8251f35f52df13f530ed05a9fbf9b444150b56a30e5966fb", (
+        "as before queries were compared: ids of trials hold it"
+    )
+
+
 @pytest.mark.parametrize(
     ("clusters", "said"),
     [
@@ -167,7 +187,7 @@ def test_clusters_of_triplets_that_are_refused(tmp_path, clusters, said):
 
 
 def test_an_empty_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="mine: a source needs at least one of the samples, got none"):
+    with pytest.raises(ValueError, match=r"mine \(.*t.jsonl\): a source needs at least one of the samples, got none"):
         load_triplets(triplets(write_lines(tmp_path / "t.jsonl", [])), "evaluation")
 
 
@@ -380,4 +400,4 @@ def test_clusters_that_are_named(tmp_path):
 def test_bad_pairs_are_named(tmp_path, rows, said):
     with pytest.raises(ValueError) as caught:
         load_pairs(pairs(write_lines(tmp_path / "p.jsonl", rows)))
-    assert said in str(caught.value)
+    assert said in str(caught.value) and "p.jsonl" in str(caught.value)

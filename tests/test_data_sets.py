@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adiabatic_ray import text_sets
 from adiabatic_ray.sources import TripletFile
 from adiabatic_ray.text_sets import PARTS, Pair, Sample, build_pairs, build_triplets, part_range
 
@@ -89,6 +93,18 @@ def test_clusters_are_numbered_as_they_come():
     assert built.cluster_of_query.tolist() == [0, 1, 2, 0, 3, 4, 5, 6]
     assert built.cluster_of_query.dtype == np.int64 and built.shares_clusters
     assert build_triplets("t", SAMPLES).cluster_of_query.tolist() == [0, 1]
+
+
+def test_more_comparisons_than_32_bits_count_are_refused(monkeypatch):
+    """One cluster holds 2 of 3 positives and both negatives: 2 x 2 and 2 x 3 comparisons. A query of 2 x 3."""
+    pairs = [Pair((f"q{n}",), (f"p{n}",), "ab"[n > 2], n == 0) for n in range(5)]
+    sample = Sample("q", ["a", "b"], ["c", "d", "e"])
+    for most in (6, 3):
+        monkeypatch.setattr(text_sets, "MOST_COMPARISONS", most)
+        refuse = pytest.raises(ValueError, match=r"at most 3 comparisons.*split it") if most == 3 else nullcontext()
+        for build in (partial(build_pairs, "p", ["en"], ["a", "b"], pairs), partial(build_triplets, "t", [sample])):
+            with refuse:
+                build()
 
 
 def test_digest_covers_clusters_only_where_queries_share_one():

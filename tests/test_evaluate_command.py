@@ -98,26 +98,33 @@ def same_rows(one: Path, first: str, other: Path, second: str) -> None:
 def test_a_trials_tower_gives_its_trials_rows_bit_for_bit(
     swept: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = evaluate(swept, swept.tower(1), tmp_path)
+    """In a folder whose name Rich would read as markup."""
+    out = tmp_path / "own [x] :cat:"
+    done = evaluate(swept, swept.tower(1), out)
     assert done.exit_code == 0, done.output
-    (row,) = results.read_table(tmp_path, "evaluations").to_pylist()
+    (row,) = results.read_table(out, "evaluations").to_pylist()
     (trial,) = results.read_table(swept.out, "trials", [swept.trial_ids[1]]).to_pylist()
     assert row["untuned_id"] == trial["untuned_id"] and row["tower"] == str(swept.tower(1))
-    same_rows(tmp_path, row["trial_id"], swept.out, swept.trial_ids[1])
-    untuned = [results.read_table(out, "untuned").to_pandas() for out in (tmp_path, swept.out)]
+    same_rows(out, row["trial_id"], swept.out, swept.trial_ids[1])
+    untuned = [results.read_table(one, "untuned").to_pandas() for one in (out, swept.out)]
     assert untuned[0].equals(untuned[1])
     for words in (
         f"tuned    {swept.tower(1)}",
         "mine: 40 queries",
         "pairs: 9 language pairs",
-        f"*/{row['trial_id']}.parquet",
+        f"{out}/*/{row['trial_id']}.parquet",
     ):
         assert words in done.output
     assert f"{row['num_changed']} of 37 tensors of the tower differ" in done.output
     monkeypatch.setattr(orchestrator, "start_ray", lambda: pytest.fail("nothing is left to do"))
-    again = evaluate(swept, swept.tower(1), tmp_path)
+    again = evaluate(swept, swept.tower(1), out)
     assert again.exit_code == 0 and f"{row['trial_id']} is scored already" in again.output
     assert again.output.partition("untuned  ")[2] == done.output.partition("untuned  ")[2]
+    results.table_path(out, "scores", row["trial_id"]).unlink()
+    fix = (
+        f"delete {results.table_path(out, 'evaluations', row['trial_id'])} and run the same `adiabatic evaluate` again"
+    )
+    refused(evaluate(swept, swept.tower(1), out), fix)
 
 
 @pytest.mark.ray

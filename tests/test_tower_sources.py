@@ -10,7 +10,9 @@ from typing import Any
 import huggingface_hub.constants
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch_file
 
 from adiabatic_ray.backbones import Backbone, load_backbone
 from adiabatic_ray.encode import encode
@@ -83,6 +85,17 @@ def test_a_damaged_or_broken_tower_is_refused(base: Backbone, tmp_path: Path) ->
         read_tower(str(tmp_path), base, TEXTS)
     (tmp_path / FILE_NAME).write_bytes((tmp_path / FILE_NAME).read_bytes()[:-9])
     with pytest.raises(ValueError, match="must be a whole safetensors file"):
+        read_tower(str(tmp_path), base, TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "word"), [("float16", "F16"), ("bfloat16", "BF16"), ("float64", "F64"), ("int32", "I32")]
+)
+def test_a_tower_of_another_number_format_is_refused(base: Backbone, tmp_path: Path, dtype: str, word: str) -> None:
+    tensors = {name: torch.zeros(base.weights[name].shape) for name in CHANGED}
+    tensors[CHANGED[1]] = tensors[CHANGED[1]].to(getattr(torch, dtype))
+    save_torch_file(tensors, tmp_path / FILE_NAME, metadata={"encoder_digest": base.encoder_digest})
+    with pytest.raises(ValueError, match=f"must be float32 .*got 1 of 2 that are not, {CHANGED[1]} in {word}"):
         read_tower(str(tmp_path), base, TEXTS)
 
 
