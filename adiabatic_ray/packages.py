@@ -6,6 +6,7 @@ it. Their files are read as data; importing such a package would run or load wha
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 from importlib.metadata import Distribution
 from pathlib import Path, PurePosixPath
@@ -48,7 +49,9 @@ def encoder_folder(name: str, version: str | None) -> Path:
     requirement = f"{name}=={version}" if version else name
     distribution = installed(name, version, f"pip install {requirement}")
     files_in: dict[PurePosixPath, set[str]] = {}
-    for file in distribution.files or ():  # None without a list of files: not installed by pip
+    # Not `distribution.files`: a backport of importlib.metadata, once imported, leaves out files that are gone.
+    for path, *_ in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+        file = PurePosixPath(path)
         files_in.setdefault(file.parent, set()).add(file.name)
     folders = sorted(folder for folder, files in files_in.items() if files >= _FOLDER_FILES)
     if len(folders) != 1:
