@@ -1,4 +1,4 @@
-"""Ray's side of tuning: actors that hold packs, and the lobby where a trial is told which one has room.
+"""Ray's side of tuning: actors that hold packs, and the pool of them that trials lease slots from.
 
 A Tune trial holds no device. It leases a slot in an actor that holds a pack of query towers on one, hears its epochs,
 and has its tower scored by the evaluation pool while its slot serves the next trial. So every trial stays one of
@@ -13,7 +13,6 @@ on from their last saved state.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import uuid
@@ -29,6 +28,7 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from adiabatic_ray.actors import device_for, use_threads
+from adiabatic_ray.lobby import Lobby
 from adiabatic_ray.member import EpochReport
 from adiabatic_ray.pack_runner import Material, Notice, PackRunner
 from adiabatic_ray.spec import ClusterSpec, TuningSpec
@@ -49,39 +49,6 @@ class MaterialRefs:
     tuning_ref: Any
     """(triplets, validation)."""
     token_budget: int
-
-
-@ray.remote(num_cpus=0)
-class Lobby:
-    """Knows which actors are there and how many trials each one has."""
-
-    def __init__(self) -> None:
-        self._trials: dict[int, set[str]] = {}
-        self._changed = asyncio.Condition()
-
-    async def register(self, tuner: int) -> None:
-        """An actor is there, for the first time or again."""
-        async with self._changed:
-            self._trials[tuner] = set()
-            self._changed.notify_all()
-
-    async def lost(self, tuner: int) -> None:
-        """An actor did not answer: nobody is sent there until it registers again."""
-        self._trials.pop(tuner, None)
-
-    async def enter(self, trial_id: str) -> int:
-        """Number of the actor with the fewest trials; waits until there is one."""
-        await self.leave(trial_id)
-        async with self._changed:
-            await self._changed.wait_for(lambda: bool(self._trials))
-            tuner = min(self._trials, key=lambda number: (len(self._trials[number]), number))
-            self._trials[tuner].add(trial_id)
-            return tuner
-
-    async def leave(self, trial_id: str) -> None:
-        """A trial is tuned, or gave up."""
-        for trials in self._trials.values():
-            trials.discard(trial_id)
 
 
 @ray.remote(max_restarts=-1, max_task_retries=0)

@@ -23,7 +23,7 @@ LAYERS = (
     "arxiv_papers arxiv_negatives encode bank optim tuning_data device_work token_rows packed_tower lone_tower member "
     "pack pack_memory saved_states tune pack_runner evaluate prepare trial",
     # 2: a cluster, a tracking server
-    "cluster actors tuners scheduling negative_tasks callbacks tracking search",
+    "cluster actors lobby tuners scheduling negative_tasks callbacks tracking search",
     # 3: composes all of the above into a sweep
     "orchestrator tower_evaluation dryrun",
 )
@@ -33,6 +33,7 @@ ONLY_IN = {
     "ray": {
         "cluster",
         "actors",
+        "lobby",
         "tuners",
         "scheduling",
         "negative_tasks",

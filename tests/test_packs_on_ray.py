@@ -91,7 +91,7 @@ def inputs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _sweep(inputs_folder: Path, **cluster: object) -> SweepSpec:
     spec = small_sweep(inputs_folder, rates=(0.0, 1e-4, 1e-3), seeds=(0, 1))
-    changes = {"trial.tuning.max_epochs": 4, "cluster.tuners": 1}
+    changes = {"trial.tuning.max_epochs": 4}
     return with_changes(spec, changes | {f"cluster.{name}": value for name, value in cluster.items()})
 
 
@@ -101,7 +101,7 @@ def _table(out: Path, table: str, spec: SweepSpec) -> pa.Table:
 
 
 def test_packs_give_what_trials_give_one_by_one(ray_cluster: None, inputs_folder: Path, tmp_path: Path) -> None:
-    alone, packed = _sweep(inputs_folder), _sweep(inputs_folder, pack_size=4)
+    alone, packed = _sweep(inputs_folder), _sweep(inputs_folder, tuners=2, pack_size=2)
     for name, spec in (("alone", alone), ("packed", packed)):
         outcome = run_sweep(spec, tmp_path / name, tmp_path / "banks", Listener())
         assert set(outcome.statuses.values()) == {TrialStatus.COMPLETE} and len(outcome.statuses) == 6
