@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types bench wheel clean
+.PHONY: help setup demo test lint types bench gpu-bundle bench-gpu wheel clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Create .venv from the pinned set (PYTHON=python3.12 chooses the interpreter)
 
@@ -44,7 +44,18 @@ types: $(STAMP) ## Check types
 	@$(BIN)/mypy
 
 bench: $(STAMP) ## Run every benchmark
-	@$(REAL_DATA); set -e; for file in benchmarks/bench_*.py; do $(BIN)/python $$file; done
+	@$(REAL_DATA); set -e; for file in $(filter-out benchmarks/bench_gpu.py,$(sort $(wildcard benchmarks/bench_*.py))); do \
+	  $(BIN)/python $$file; done
+
+gpu-bundle: $(STAMP) ## Write .bench-gpu/: encoder, token ids and wheels for a machine with a GPU
+	@$(REAL_DATA); $(BIN)/python benchmarks/gpu_bundle.py .bench-gpu
+
+# A machine with a GPU needs no environment of ours: its own Python, the checkout and .bench-gpu/ are enough.
+GPU_OUT ?= results/gpu
+bench-gpu: ## Run all checks and benchmarks that need a GPU (GPU_OUT=results/gpu)
+	@[ -f .bench-gpu/bundle.json ] || $(MAKE) gpu-bundle
+	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
+	  $$python benchmarks/bench_gpu.py .bench-gpu --out $(GPU_OUT)
 
 # setuptools puts whatever an old build left in build/ into the new wheel.
 wheel: $(STAMP) ## Build the wheel into dist/, and put constraints.txt beside it (cluster.yaml wants both)
@@ -53,5 +64,5 @@ wheel: $(STAMP) ## Build the wheel into dist/, and put constraints.txt beside it
 	@cp constraints.txt dist/
 
 clean: ## Remove everything that make creates, results excepted
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench-gpu .bench-gpu-partial build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -52,7 +52,7 @@ class LoneTower:
         return torch.from_numpy(encode(self._tower, texts, token_budget))[np.newaxis].to(self.device)
 
     def clear_gradients(self) -> None:
-        """Forget the gradients of the last step."""
+        """Forget the gradients of the last step, and give their memory back."""
         for parameter in self._parameters.values():
             parameter.grad = None
 

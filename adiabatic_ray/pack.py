@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from adiabatic_ray.backbones import Backbone, TokenizedTexts
-from adiabatic_ray.device_work import GraphedStep, to_device
+from adiabatic_ray.device_work import GraphedSteps, to_device
 from adiabatic_ray.lone_tower import LoneTower
 from adiabatic_ray.member import EpochReport, Member, MemberState
 from adiabatic_ray.packed_tower import PackedTower, is_packable
@@ -51,7 +51,7 @@ class QueryTowers(Protocol):
         """Embeddings [K, N, D] of the same texts under every member, without gradients."""
 
     def clear_gradients(self) -> None:
-        """Forget the gradients of the last step."""
+        """Forget the gradients of the last step, and give their memory back."""
 
     def hand_out_gradients(self) -> None:
         """Give each member's parameters their gradients."""
@@ -81,7 +81,7 @@ class Pack:
             triplets: samples to tune on.
             validation: samples to validate on, every one of them after every epoch.
             token_budget: see `encode.plan_batches`; for validation.
-            device: where towers, and the bank where it fits, are held.
+            device: where towers and validation passages are held; of the bank, each step's rows are sent there.
 
         Raises:
             ValueError: fewer samples than one batch, or no validation samples.
@@ -100,7 +100,8 @@ class Pack:
         self._members: list[tuple[str, Member] | None] = [None] * num_slots
         self._margins_K1 = torch.zeros((num_slots, 1), device=self._towers.device)
         self._is_active_K = torch.zeros(num_slots, device=self._towers.device)
-        self._run = GraphedStep(self._compute) if self._towers.device.type == "cuda" else self._compute
+        can_be_captured = self._towers.device.type == "cuda" and isinstance(self._towers, PackedTower)
+        self.graphs = GraphedSteps() if can_be_captured else None
 
     @property
     def num_slots(self) -> int:
@@ -186,19 +187,20 @@ class Pack:
         rows = {slot: self._member(slot).next_rows() for slot in active}
         rows_KB = np.stack([rows.get(slot, rows[active[0]]) for slot in range(len(self._members))])
         sides = (self._passages(self._triplets, rows_Q[rows_KB]) for rows_Q in _sides(self._triplets))
-        return self._run(*sides, *self._towers.batch(self._triplets.queries, rows_KB))
+        inputs = (*sides, *self._towers.batch(self._triplets.queries, rows_KB))
+        return self._compute(*inputs) if self.graphs is None else self.graphs.run(self._compute, *inputs)
 
     def _compute(self, positives_KBD: torch.Tensor, negatives_KBD: torch.Tensor, *batch: torch.Tensor) -> torch.Tensor:
         """The part of a step that runs on the device alone."""
         queries_KBD = self._towers.embed_batch(batch, positives_KBD.shape[1])
         to_positive_KB, to_negative_KB = (_distances(queries_KBD, side) for side in (positives_KBD, negatives_KBD))
         loss_K = torch.relu(to_positive_KB - to_negative_KB + self._margins_K1).mean(dim=1)
-        self._towers.clear_gradients()
         (loss_K * self._is_active_K).sum().backward()  # type: ignore[no-untyped-call]
         self._towers.hand_out_gradients()
         for one in self._members:
             if one is not None and one[1].stopped_by is None:
                 one[1].optimizer.step()
+        self._towers.clear_gradients()  # now, not before the next step: a graph may leave nothing behind in its pool
         return loss_K.detach()
 
     def _judge(self, slots: list[int], train_loss_K: torch.Tensor) -> dict[str, EpochReport]:
@@ -215,6 +217,8 @@ class Pack:
                 float(train_loss_K[slot]), float(loss_K[slot]), int(errors_K[slot]), len(self._validation)
             )
             reports[self._members[slot][0]] = report  # type: ignore[index]
+        if any(report.stopped_by is not None for report in reports.values()):
+            self._forget_step()
         return reports
 
     def _member(self, slot: int) -> Member:
@@ -226,8 +230,9 @@ class Pack:
         return to_device(triplets.passages_PD[rows], self._towers.device)
 
     def _forget_step(self) -> None:
-        if isinstance(self._run, GraphedStep):
-            self._run.forget()
+        """Who is trained, and by which optimizer, is part of what was captured."""
+        if self.graphs is not None:
+            self.graphs.forget()
 
 
 def packs_alone(backbone: Backbone, spec: TuningSpec) -> bool:

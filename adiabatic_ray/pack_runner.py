@@ -135,14 +135,18 @@ class PackRunner:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._active)
             try:
-                pack = self._arrange()
-                if self._active:
-                    self._tell(pack, pack.run_epoch())
-                    self._save_when_due(pack)
+                self._take_turn()
             except torch.OutOfMemoryError as error:
                 self._halve(error)
             except Exception as error:  # of the device, or a disk: each trial decides what comes next
                 self._end_all(error)
+
+    def _take_turn(self) -> None:
+        """An epoch of all who have a slot, once those joined who can. No pack is held here between two turns."""
+        pack = self._arrange()
+        if self._active:
+            self._tell(pack, pack.run_epoch())
+            self._save_when_due(pack)
 
     def _arrange(self) -> Pack:
         """Let those join who can: of the kind that is running, or of the first one's when nobody is left."""

@@ -83,16 +83,11 @@ class PackedTower:
             name: [nn.Parameter(one) for one in tensor.detach().unbind(0)] for name, tensor in self.stacked.items()
         }
         self._row_multiple = ROW_MULTIPLE if self.device.type == "cuda" else 1
-        blocks = [f"encoder.layer.{number}." for number in range(backbone.num_blocks)]
+        self._blocks = [f"encoder.layer.{number}." for number in range(backbone.num_blocks)]
         beginnings: list[str | tuple[str, ...]] = [
             tuple(f"embeddings.{table}" for table in _TABLES),
             "embeddings.LayerNorm",
-            *blocks,
-        ]
-        self._stages: list[Callable[[_Flow], torch.Tensor]] = [
-            self._embed_tokens,
-            lambda flow: self._norm(flow.last, "embeddings.LayerNorm"),
-            *(partial(self._block, block) for block in blocks),
+            *self._blocks,
         ]
         self._first_stacked = min(
             (number for number, start in enumerate(beginnings) if any(name.startswith(start) for name in self.stacked)),
@@ -104,9 +99,10 @@ class PackedTower:
         return {name: slices[slot] for name, slices in self._slices.items()}
 
     def clear_gradients(self) -> None:
-        """Forget the gradients of the last step."""
-        for tensor in self.stacked.values():
-            tensor.grad = None
+        """Forget the gradients of the last step, and give their memory back."""
+        for name, tensor in self.stacked.items():
+            for one in (tensor, *self._slices[name]):
+                one.grad = None
 
     def hand_out_gradients(self) -> None:
         """Give each member's parameters their slices of the gradients."""
@@ -155,11 +151,19 @@ class PackedTower:
         """
         visible = (rows.text_of_token_MS[:, :, None] == rows.text_of_token_MS[:, None, :]).unsqueeze(1)
         flow = _Flow(rows.ids_MS, rows.positions_MS, visible, self._pool(rows), None)
-        for number, stage in enumerate(self._stages):
+        for number, stage in enumerate(self._stages()):
             if number == self._first_stacked:
                 flow = flow.spread(self.num_slots, row_of_member_K)
             flow = replace(flow, hidden=stage(flow))
         return flow.pool @ flow.last
+
+    def _stages(self) -> list[Callable[[_Flow], torch.Tensor]]:
+        """What a text goes through. Not kept: a tower that refers to itself outlives its last user."""
+        return [
+            self._embed_tokens,
+            lambda flow: self._norm(flow.last, "embeddings.LayerNorm"),
+            *(partial(self._block, block) for block in self._blocks),
+        ]
 
     def _pool(self, rows: TokenRows) -> torch.Tensor:
         """Weights [M, B, S] that make a text's embedding of its tokens."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,22 +36,22 @@ from sentence_transformers import (
 )
 from sentence_transformers.losses import TripletDistanceMetric, TripletLoss
 from sentence_transformers.models import Pooling, Router, Transformer
-from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, TrainerCallback
+
+# A script's own folder is on the path, its checkout is not.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from adiabatic_ray.backbones import Backbone, TokenizedTexts, load_backbone
 from adiabatic_ray.data import load_triplets
-from adiabatic_ray.encode import encode, pad
-from adiabatic_ray.optim import build_optimizer
-from adiabatic_ray.pack import Pack
+from adiabatic_ray.encode import encode
 from adiabatic_ray.pack_memory import member_bytes
 from adiabatic_ray.sources import MsMarco
-from adiabatic_ray.spec import PACKAGED_E5, TuningSpec
+from adiabatic_ray.spec import PACKAGED_E5
 from adiabatic_ray.text_sets import TripletSet
 from adiabatic_ray.tune import trainable_names
 from adiabatic_ray.tuning_data import TuningTriplets
+from benchmarks.tuning_steps import SPEC, pack_of, plain_step, timed
 
-SPEC = TuningSpec(batches_per_epoch=1, idle_epochs=None, max_epochs=10**9)
 NUM_SAMPLES = 700
 STEPS_PER_TIMING = 3
 """Steps between two looks at the clock, where a step by itself can't be timed."""
@@ -71,12 +72,13 @@ def main() -> None:
     texts, backbone = load_triplets(source, "tune"), load_backbone(PACKAGED_E5)
     queries = backbone.tokenize(texts.queries, backbone.spec.query_prefix)
     passages = backbone.tokenize(texts.passages, backbone.spec.passage_prefix)
-    kinds: dict[str, Callable[[], float]] = {"plain": plain(backbone, texts, queries, passages, options.device)}
-    kinds["sentence-transformers"] = with_sentence_transformers(backbone, texts, options.device)
     trainable, _ = trainable_names(backbone, SPEC.freeze)
     triplets = bank_triplets(backbone, texts, queries, passages, options.device)
+    usual = plain_step(backbone, triplets, passages, options.device)
+    kinds: dict[str, Callable[[], float]] = {"plain": lambda: timed(usual, options.device)}
+    kinds["sentence-transformers"] = with_sentence_transformers(backbone, texts, options.device)
     for size in options.packs:
-        kinds[f"pack of {size}"] = packed(backbone, trainable, triplets, size, options.device)
+        kinds[f"pack of {size}"] = packed(backbone, triplets, size, options.device)
     times: dict[str, list[float]] = {name: [] for name in kinds}
     for round_number in range(options.rounds + 1):
         for name, step in kinds.items():
@@ -107,40 +109,6 @@ def main() -> None:
         print(f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
     else:
         print(f"peak on the device {torch.cuda.max_memory_allocated() / 1e6:.0f} MB")
-
-
-def timed(work: Callable[[], object], device: str) -> float:
-    """Seconds that some work takes."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def plain(
-    backbone: Backbone, texts: TripletSet, queries: TokenizedTexts, passages: TokenizedTexts, device: str
-) -> Callable[[], float]:
-    """The step as the regime is usually written."""
-    frozen = backbone.build_tower(device=device)
-    tower = backbone.build_tower(trainable_names(backbone, SPEC.freeze)[0], device)
-    optimizer = build_optimizer([one for one in tower.parameters() if one.requires_grad], SPEC)
-    sides = texts.positive_rows[texts.positive_offsets[:-1]], texts.negative_rows[texts.negative_offsets[:-1]]
-    order = np.random.default_rng(0)
-
-    def step() -> None:
-        rows_B = order.choice(len(texts.queries), SPEC.batch_size, replace=False)
-        with torch.no_grad():
-            positives_BD, negatives_BD = (frozen(*pad(passages, side[rows_B], torch.device(device))) for side in sides)
-        queries_BD = tower(*pad(queries, rows_B, torch.device(device)))
-        loss = functional.triplet_margin_loss(queries_BD, positives_BD, negatives_BD, margin=SPEC.margin)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    return lambda: timed(step, device)
 
 
 def with_sentence_transformers(backbone: Backbone, texts: TripletSet, device: str) -> Callable[[], float]:
@@ -220,22 +188,9 @@ def bank_triplets(
     return TuningTriplets(queries, *firsts, bank_PD)
 
 
-def packed(
-    backbone: Backbone, trainable: list[str], triplets: TuningTriplets, size: int, device: str
-) -> Callable[[], float]:
-    """Steps of a pack, time divided by its members; each has its own rate and its own order of the data."""
-    one = TuningTriplets(
-        triplets.queries.select(np.arange(1)),
-        triplets.positive_rows_Q[:1],
-        triplets.negative_rows_Q[:1],
-        triplets.passages_PD,
-    )
-    like = SPEC.model_copy(update={"batches_per_epoch": STEPS_PER_TIMING})
-    pack = Pack(backbone, trainable, like, size, triplets, one, 512, device)
-    for member in range(size):
-        spec = like.model_copy(update={"seed": member, "learning_rate": (member + 1) * 1e-8})
-        pack.join(str(member), spec, trainable)
-    # A validation on a single query ends each timing: under a fortieth of a step, counted as part of it.
+def packed(backbone: Backbone, triplets: TuningTriplets, size: int, device: str) -> Callable[[], float]:
+    """Steps of a pack, time divided by its members."""
+    pack = pack_of(backbone, triplets, size, STEPS_PER_TIMING, device)
     return lambda: timed(pack.run_epoch, device) / STEPS_PER_TIMING / size
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,3 +139,25 @@ def test_members_have_batch_and_epoch_in_common(backbone: Backbone, triplets: Tu
     pack = _pack(backbone, triplets, 2)
     assert pack.fits(_spec(learning_rate=1.0, seed=3, margin=2.0))
     assert not any(pack.fits(_spec(**change)) for change in ({"batch_size": 5}, {"batches_per_epoch": 9}))
+
+
+def test_a_pack_that_is_dropped_frees_its_memory_at_once(backbone: Backbone, triplets: TuningTriplets) -> None:
+    """A pack that referred to itself would hold a device's memory until Python looks for cycles."""
+    pack = _pack(backbone, triplets, 2)
+    pack.join("plain", MEMBERS["plain"], trainable_names(backbone, "embeddings")[0])
+    pack.run_epoch()
+    weights = weakref.ref(next(iter(pack.members["plain"].parameters.values())))
+    gc.collect()
+    gc.disable()
+    try:
+        del pack
+        assert weights() is None
+    finally:
+        gc.enable()
+
+
+def test_nothing_of_a_step_is_left_behind(backbone: Backbone, triplets: TuningTriplets) -> None:
+    pack = _pack(backbone, triplets, 2)
+    pack.join("plain", MEMBERS["plain"], trainable_names(backbone, "embeddings")[0])
+    pack.run_epoch()
+    assert all(one.grad is None for one in pack.members["plain"].parameters.values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,6 +98,25 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Pack, "__init__", recorded)
     return built
+
+
+def test_a_pack_is_gone_before_the_next_one_is_built(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[Pack] = weakref.WeakSet()
+    found: list[int] = []
+    build = Pack.__init__
+
+    def counted(self: Pack, *arguments: Any) -> None:
+        found.append(len(alive))
+        build(self, *arguments)
+        alive.add(self)
+
+    monkeypatch.setattr(Pack, "__init__", counted)
+    gc.disable()
+    try:
+        _hear_all(PackRunner(4), {str(seed): (_spec(seed=seed, max_epochs=seed), material) for seed in (1, 2, 9, 12)})
+    finally:
+        gc.enable()
+    assert len(found) > 1 and not any(found)
 
 
 @pytest.mark.parametrize("pack_size", [1, 3, 8])

@@ -190,5 +190,24 @@ def test_make_test_reads_the_corpora_beside_the_checkout(installed):
 
 
 def test_make_lists_its_targets(checkout):
-    listed = re.findall(r"^  make (\w+)", make(checkout).stdout, flags=re.MULTILINE)
-    assert listed == ["help", "setup", "demo", "test", "lint", "types", "bench", "wheel", "clean"]
+    listed = re.findall(r"^  make ([\w-]+)", make(checkout).stdout, flags=re.MULTILINE)
+    everyday = ["help", "setup", "demo", "test", "lint", "types", "bench"]
+    assert listed == [*everyday, "gpu-bundle", "bench-gpu", "wheel", "clean"]
+
+
+def test_make_bench_leaves_out_what_needs_a_bundle(installed):
+    (installed / "benchmarks").mkdir()
+    for name in ("bench_gpu.py", "bench_one.py", "bench_two.py", "gpu_steps.py"):
+        (installed / "benchmarks" / name).touch()
+    assert make(installed, "bench").stdout == "benchmarks/bench_one.py []\nbenchmarks/bench_two.py []\n"
+
+
+def test_make_bench_gpu_writes_a_bundle_where_there_is_none(installed):
+    run = "benchmarks/bench_gpu.py .bench-gpu --out results/gpu []\n"
+    first = make(installed, "bench-gpu").stdout
+    assert "benchmarks/gpu_bundle.py .bench-gpu []" in first and first.endswith(run)
+    (installed / ".bench-gpu").mkdir()
+    (installed / ".bench-gpu" / "bundle.json").touch()
+    shutil.rmtree(installed / ".venv")  # as on a machine that is only lent
+    other = program(installed / "python", 'echo "$@ []"')
+    assert make(installed, "bench-gpu", PYTHON=str(other)).stdout == run
