@@ -16,14 +16,24 @@ WORKER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 give back: a process grew from 1.8 to 5.5 GB in 8 trials. With one heap it stays where the first trial left it."""
 
 
+TRIAL_MEMORY_BYTES = 600 * 2**20
+"""What a trial's process reserves: its libraries take 545 MB (Linux, torch 2.13, transformers 5.23)."""
+
+
 def check_resources(cluster: ClusterSpec, listener: StageListener) -> None:
     """Refuse pools that leave no room for a tuner: on this machine it would be waited for, for ever.
 
     A cluster that was connected to may grow: an autoscaler starts nodes only once something waits for them.
 
     Raises:
-        ValueError: the evaluation pool and one tuner ask for more CPUs or GPUs than this machine has.
+        ValueError: the evaluation pool and one tuner ask for more CPUs or GPUs than this machine has, or its memory is
+            too small for the process of a trial.
     """
+    if trials_in_memory() < 1 and not os.environ.get("RAY_ADDRESS"):
+        raise ValueError(
+            f"a trial's process needs {TRIAL_MEMORY_BYTES / 1e9:.1f} GB, got a machine on which Ray counts less as free; "
+            "end other programs, or use a larger machine"
+        )
     for name, available, per_evaluator, per_tuner in _shares(cluster):
         needed = cluster.evaluators * per_evaluator + per_tuner
         if needed > available and os.environ.get("RAY_ADDRESS"):
@@ -35,6 +45,12 @@ def check_resources(cluster: ClusterSpec, listener: StageListener) -> None:
                 f"cluster.evaluator_{name.lower()}s "
                 f"(0 lets them use what a waiting tuner leaves idle) or cluster.tuner_{name.lower()}s"
             )
+
+
+def trials_in_memory() -> int:
+    """Processes of trials for which the cluster's memory is enough."""
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return int(total.get("memory", 0) // TRIAL_MEMORY_BYTES)
 
 
 def num_tuners(cluster: ClusterSpec, num_trials: int) -> int:

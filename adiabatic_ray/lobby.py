@@ -16,28 +16,36 @@ class Lobby:
 
     def __init__(self) -> None:
         self._trials: dict[int, set[str]] = {}
+        self._starts: dict[int, int] = {}
+        """How often each actor registered: a report of its loss may come after its return."""
         self._changed = asyncio.Condition()
 
-    async def register(self, tuner: int) -> None:
-        """An actor is there, for the first time or again."""
+    async def register(self, tuner: int) -> int:
+        """An actor is there, for the first time or again; which time it is."""
         async with self._changed:
             self._trials[tuner] = set()
+            self._starts[tuner] = self._starts.get(tuner, 0) + 1
             self._changed.notify_all()
+            return self._starts[tuner]
 
-    async def lost(self, tuner: int) -> None:
-        """An actor did not answer: nobody is sent there until it registers again."""
-        self._trials.pop(tuner, None)
+    async def lost(self, tuner: int, start: int) -> None:
+        """An actor did not answer: nobody is sent there until it registers again, unless it has since."""
+        if self._starts.get(tuner) == start:
+            self._trials.pop(tuner, None)
 
-    async def enter(self, trial_id: str) -> int:
-        """Number of the actor with the fewest trials; waits until there is one."""
-        await self.leave(trial_id)
+    async def enter(self, trial_id: str) -> tuple[int, int]:
+        """An actor's number and start: the one that has this trial already, else the one with the fewest.
+
+        Waits until there is one.
+        """
         async with self._changed:
             await self._changed.wait_for(lambda: bool(self._trials))
-            tuner = min(self._trials, key=lambda number: (len(self._trials[number]), number))
+            has_it = [number for number, trials in self._trials.items() if trial_id in trials]
+            tuner = min(has_it or self._trials, key=lambda number: (len(self._trials[number]), number))
             self._trials[tuner].add(trial_id)
-            return tuner
+            return tuner, self._starts[tuner]
 
     async def leave(self, trial_id: str) -> None:
-        """A trial is tuned, or gave up."""
+        """A trial is tuned."""
         for trials in self._trials.values():
             trials.discard(trial_id)

@@ -146,6 +146,15 @@ class Member:
             {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, tuple(self.reports)
         )
 
+    def can_resume(self, state: MemberState) -> bool:
+        """Whether a state has reports, and weights of the names and shapes of this trial's."""
+        stored = {
+            name.removeprefix("weights."): tensor.shape
+            for name, tensor in state.tensors.items()
+            if name.startswith("weights.")
+        }
+        return bool(state.reports) and stored == {name: one.shape for name, one in self.parameters.items()}
+
     def resume(self, state: MemberState) -> None:
         """Go on from a state of the same trial."""
         elapsed_s = state.reports[-1].elapsed_s
@@ -157,12 +166,12 @@ class Member:
                 if kind == "weights":
                     self.parameters[name].copy_(value)
                 elif kind == "kept":
-                    kept[name] = value.to(self.parameters[name].device)
+                    kept[name] = value.to(self.parameters[name].device, copy=True)
                 else:
                     key, _, name = name.partition(".")
                     parameter = self.parameters[name]
                     device = parameter.device if key != "step" or self._is_capturable else torch.device("cpu")
-                    self.optimizer.state[parameter][key] = value.to(device)
+                    self.optimizer.state[parameter][key] = value.to(device, copy=True)
         self._kept = kept or None
         num_done = self.reports[-1].epoch * self.spec.batches_per_epoch
         next(itertools.islice(self._batches, num_done, num_done), None)

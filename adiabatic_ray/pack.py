@@ -125,16 +125,16 @@ class Pack:
     def join(
         self, member_id: str, spec: TuningSpec, trainable: Collection[str], state: MemberState | None = None
     ) -> tuple[EpochReport, ...]:
-        """Put a trial into a free slot.
+        """Put a trial into a free slot; `start` makes its report of epoch 0.
 
         Args:
             member_id: names it in `run_epoch` and `leave`.
             spec: its regime.
             trainable: what it trains, a part of the pack's.
-            state: where it was left, to go on from there.
+            state: where it was left, to go on from there; one of other tensors counts as none.
 
         Returns:
-            The reports so far: of epoch 0, the untuned tower, or those of the state.
+            The reports of the state.
 
         Raises:
             ValueError: nothing to train.
@@ -150,16 +150,19 @@ class Pack:
             for name, parameter in everything.items():
                 parameter.copy_(torch.tensor(self._backbone.weights[name]))
         member = Member(spec, {name: everything[name] for name in everything if name in trainable}, len(self._triplets))
+        if state is not None and member.can_resume(state):
+            member.resume(state)
+        if spec.dropout:
+            torch.manual_seed(spec.seed)
         self._members[slot] = member_id, member
         self._margins_K1[slot], self._is_active_K[slot] = spec.margin, 1
         self._forget_step()
-        if spec.dropout:
-            torch.manual_seed(spec.seed)
-        if state is not None:
-            member.resume(state)
-        else:
-            self._judge([slot], torch.full((len(self._members),), torch.nan))
         return tuple(member.reports)
+
+    def start(self) -> dict[str, EpochReport]:
+        """Validate the untuned tower for those who joined; their reports of epoch 0 by member."""
+        new = [slot for slot, one in enumerate(self._members) if one is not None and not one[1].reports]
+        return self._judge(new, torch.full((self.num_slots,), torch.nan)) if new else {}
 
     def leave(self, member_id: str) -> dict[str, np.ndarray]:
         """Free a member's slot.
@@ -174,7 +177,8 @@ class Pack:
         return trained
 
     def run_epoch(self) -> dict[str, EpochReport]:
-        """One epoch of every member that has not stopped; the reports by member."""
+        """One epoch of every member that has not stopped, after `start`; the reports by member."""
+        self.start()
         active = [slot for slot, one in enumerate(self._members) if one is not None and one[1].stopped_by is None]
         assert active, "an epoch needs members"
         loss_K = torch.zeros(len(self._members), dtype=torch.float64, device=self._towers.device)

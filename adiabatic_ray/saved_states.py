@@ -26,14 +26,15 @@ def save_state(folder: Path, trial_id: str, state: MemberState) -> None:
 
 
 def load_state(folder: Path, trial_id: str) -> MemberState | None:
-    """The state that was last saved, or None: there is none, or its file is damaged."""
+    """The state that was last saved, or None: there is none, or its file is damaged or another trial's."""
     try:
         with safetensors.safe_open(_path(folder, trial_id), framework="pt") as stored:
-            metadata = stored.metadata()
+            metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
-    except (FileNotFoundError, safetensors.SafetensorError):
+        reports = reports_from_json(metadata["reports"])
+    except (FileNotFoundError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
         return None
-    return MemberState(tensors, reports_from_json(metadata["reports"]))
+    return MemberState(tensors, reports) if metadata.get("trial_id") == trial_id and reports else None
 
 
 def remove_state(folder: Path, trial_id: str) -> None:

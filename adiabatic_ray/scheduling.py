@@ -17,15 +17,13 @@ from ray import tune as ray_tune
 from adiabatic_ray import provenance, results, saved_states
 from adiabatic_ray.actors import EvaluationPool, SharedSets
 from adiabatic_ray.callbacks import Announcer
+from adiabatic_ray.cluster import TRIAL_MEMORY_BYTES, trials_in_memory
 from adiabatic_ray.events import Listener
 from adiabatic_ray.results import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec
 from adiabatic_ray.trial import Report, TrialContext, run_trial
 from adiabatic_ray.tune import Tuned
 from adiabatic_ray.tuners import MaterialRefs, TunerPool
-
-TRIAL_MEMORY_BYTES = 2**30
-"""What a trial's process reserves: its libraries take 0.55 GB, its tower and its tables some of the rest."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,8 @@ def schedule(
     # While trials fill every slot, others are scored and recorded: a quarter more is what keeps the slots full.
     num_slots = len(tuners.tuners) * cluster.pack_size
     in_flight = num_slots + -(-num_slots // 4)
+    if (affordable := trials_in_memory()) < min(in_flight, len(pending)):
+        listener.stage(f"memory for {affordable} trials at a time, {in_flight} would keep every slot busy")
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trainable, ray_tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY_BYTES}])),
         param_space={"trial_id": ray_tune.grid_search(list(pending))},

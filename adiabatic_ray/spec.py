@@ -194,7 +194,7 @@ class ClusterSpec(Frozen):
         1,
         ge=1,
         description="trials that a tuner tunes side by side. A GPU is bound by launches and wants 16 or more; a CPU "
-        "gains nothing (docs/performance.md)",
+        "gains nothing (docs/performance.md). Above 1 the last bits of a trial depend on who is tuned beside it",
     )
     tuner_cpus: float = Field(1, gt=0, description="CPUs a tuner holds, and its torch threads")
     tuner_gpus: float = Field(0, ge=0, description="GPUs a tuner holds; a fraction shares one")

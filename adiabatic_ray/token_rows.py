@@ -1,7 +1,7 @@
 """Texts one after another in a row, for encoders in which a token sees only its own text.
 
-A batch laid out like this costs its tokens, not its longest text times its size: a batch of 14 MS MARCO queries has
-some 140 tokens, padded it has 250.
+A batch laid out like this costs its tokens, not its longest text times its size: the first 14 queries of MS MARCO have
+195 tokens, padded they have 322.
 
 Legend: M rows, S tokens of a row, B texts of a row.
 """
@@ -45,7 +45,7 @@ def lay_out(texts: TokenizedTexts, rows_MB: np.ndarray, multiple: int = 1) -> To
         multiple: row lengths are rounded up to a multiple of it, so that a device meets few different shapes.
     """
     num_rows, num_texts = rows_MB.shape
-    lengths_MB = texts.lengths()[rows_MB]
+    lengths_MB = texts.offsets[rows_MB + 1] - texts.offsets[rows_MB]
     totals_M = lengths_MB.sum(axis=1)
     size = -(-int(totals_M.max()) // multiple) * multiple
     ids_MS = np.zeros((num_rows, size), dtype=np.int64)

@@ -62,7 +62,8 @@ def tune(
     """
     trainable, _ = trainable_names(backbone, spec.freeze)
     pack = Pack(backbone, trainable, spec, 1, triplets, validation, token_budget, device)
-    (current,) = pack.join("alone", spec, trainable)
+    pack.join("alone", spec, trainable)
+    current = pack.start()["alone"]
     report(current)
     while current.stopped_by is None:
         current = pack.run_epoch()["alone"]

@@ -40,6 +40,10 @@ _CALLS_BESIDE_MEMBERS = 64
 """Calls that an actor holds beside its pack: trials that wait for a slot, and those of packs that take turns."""
 
 
+_MOST_TRIALS = 100_000
+"""Calls that the lobby holds: trials that wait there must not keep an actor from registering."""
+
+
 @dataclass(frozen=True)
 class MaterialRefs:
     """What the trials of a group are tuned from, in the object store."""
@@ -63,7 +67,8 @@ class Tuner:
         self._runner = PackRunner(
             cluster.pack_size, self._device, self._free_bytes, Path(folder), cluster.checkpoint_every_s
         )
-        ray.get(self._lobby.register.remote(number))
+        start: Any = ray.get(self._lobby.register.remote(number))
+        self._start = int(start)
 
     def tune(self, trial_id: str, spec: TuningSpec, refs: MaterialRefs) -> Any:
         """Yields what `PackRunner.tune` yields."""
@@ -76,7 +81,7 @@ class Tuner:
             raise
         except RuntimeError:
             if self._device != "cpu":  # after an error of its kernels a process can't use a GPU any more
-                ray.get(self._lobby.lost.remote(self._number))
+                ray.get(self._lobby.lost.remote(self._number, self._start))
                 threading.Timer(_SECONDS_TO_SAY_SO, os._exit, (1,)).start()
             raise
 
@@ -106,7 +111,7 @@ class TunerPool:
         # The lobby has no copy: it stays where the driver is, without which there is no sweep anyway.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         name = f"lobby-{uuid.uuid4().hex}"
-        lobby = Lobby.options(name=name, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+        lobby = Lobby.options(name=name, scheduling_strategy=here, max_concurrency=_MOST_TRIALS).remote()  # type: ignore[attr-defined]
         options = Tuner.options(  # type: ignore[attr-defined]
             num_cpus=cluster.tuner_cpus,
             num_gpus=cluster.tuner_gpus,
@@ -127,21 +132,20 @@ class TunerPool:
         Raises:
             RayError: what the actor raised, or that it was lost.
         """
-        number = ray.get(self.lobby.enter.remote(trial_id))
+        number, start = ray.get(self.lobby.enter.remote(trial_id))
         try:
             for ref in self.tuners[number].tune.options(num_returns="streaming").remote(trial_id, spec, refs):
                 news = ray.get(ref)
                 if isinstance(news, Tuned):
+                    self.lobby.leave.remote(trial_id)
                     return news
                 if isinstance(news, Notice):
                     notice(news.text)
                 else:
                     report(news)
         except RayActorError:
-            ray.get(self.lobby.lost.remote(number))
+            ray.get(self.lobby.lost.remote(number, start))
             raise
-        finally:
-            self.lobby.leave.remote(trial_id)
         raise AssertionError("a tuner's call ended without a tower")
 
     def close(self) -> None:

@@ -76,7 +76,9 @@ def measure(
 
     for name, (rate, seed) in members.items():
         spec = like.model_copy(update={"learning_rate": rate, "seed": seed})
-        heard(name, pack.join(name, spec, trainable)[-1])
+        pack.join(name, spec, trainable)
+    for name, report in pack.start().items():
+        heard(name, report)
     started, num_epochs = time.perf_counter(), 0
     while num_epochs == 0 or (time.perf_counter() - started) * (1 + 1 / num_epochs) < tune_s:
         for name, report in pack.run_epoch().items():

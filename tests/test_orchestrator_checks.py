@@ -33,7 +33,7 @@ def test_a_cluster_that_may_grow_is_waited_for_and_this_machine_is_not(monkeypat
     """A head without CPUs and no worker yet, as `cluster.yaml` starts; no such cluster can stand on one machine."""
 
     def resources() -> dict[str, Any]:
-        return {"memory": 1.0}
+        return {"memory": 1e9}
 
     monkeypatch.setattr(ray, "cluster_resources", resources)
     stages = Stages()
@@ -43,6 +43,13 @@ def test_a_cluster_that_may_grow_is_waited_for_and_this_machine_is_not(monkeypat
     monkeypatch.delenv("RAY_ADDRESS")
     with pytest.raises(ValueError, match="must fit the cluster, got 3 x 1 \\+ 2 CPUs for 0"):
         check_resources(ClusterSpec(tuner_cpus=2, evaluators=3), stages)
+
+
+def test_a_machine_without_memory_for_a_trial_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0, "memory": 5e8})
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ValueError, match="a trial's process needs 0.6 GB"):
+        check_resources(ClusterSpec(), Stages())
 
 
 @pytest.mark.parametrize(

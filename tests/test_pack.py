@@ -68,6 +68,8 @@ def _run_all(pack: Pack, backbone: Backbone, specs: dict[str, TuningSpec]) -> di
             name = next(iter(waiting))
             spec = waiting.pop(name)
             reports[name] = list(pack.join(name, spec, trainable_names(backbone, spec.freeze)[0]))
+        for name, report in pack.start().items():
+            reports[name].append(report)
         for name, report in pack.run_epoch().items():
             reports[name].append(report)
             if report.stopped_by:

@@ -17,10 +17,10 @@ import torch
 from adiabatic_ray import saved_states
 from adiabatic_ray.backbones import load_backbone
 from adiabatic_ray.encode import encode
-from adiabatic_ray.member import EpochReport
+from adiabatic_ray.member import EpochReport, MemberState
 from adiabatic_ray.pack import Pack
 from adiabatic_ray.pack_memory import member_bytes, slots_that_fit
-from adiabatic_ray.pack_runner import Material, Notice, PackRunner
+from adiabatic_ray.pack_runner import Material, Notice, PackRunner, ReplacedError
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tune import trainable_names, tune
 from adiabatic_ray.tuning_data import TuningTriplets
@@ -225,11 +225,106 @@ def test_memory_is_looked_at_before_a_pack_is_built(material: Material, sizes: l
     assert slots_that_fit(material.backbone, trainable, 8, 0) == 0
 
 
+def test_memory_that_runs_out_while_a_pack_grows_halves_it(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device with room for three slots, whoever holds them: what a dropped pack held must be free again."""
+    live: weakref.WeakSet[Pack] = weakref.WeakSet()
+    build, run_epoch = Pack.__init__, Pack.run_epoch
+    everyone_waits = threading.Event()
+
+    def limited(self: Pack, backbone: Any, trainable: Any, like: TuningSpec, num_slots: int, *more: Any) -> None:
+        if sum(pack.num_slots for pack in live) + num_slots > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        build(self, backbone, trainable, like, num_slots, *more)
+        live.add(self)
+
+    def when_all_are_there(pack: Pack) -> dict[str, EpochReport]:
+        everyone_waits.wait(60)
+        return run_epoch(pack)
+
+    monkeypatch.setattr(Pack, "__init__", limited)
+    monkeypatch.setattr(Pack, "run_epoch", when_all_are_there)
+    specs = {f"seed {seed}": _spec(seed=seed) for seed in range(5)}
+    runner = PackRunner(8)
+    with ThreadPoolExecutor(len(specs)) as threads:
+        calls = {name: threads.submit(_hear, runner, name, spec, material) for name, spec in specs.items()}
+        while len(runner._waiting) + len(runner._active) < len(specs):
+            threading.Event().wait(0.01)
+        everyone_waits.set()
+        heard = {name: call.result(timeout=120) for name, call in calls.items()}
+    assert any("did not fit the memory" in notice for one in heard.values() for notice in one[1])
+    for name, spec in specs.items():
+        _check_as_alone(heard[name], spec, material)
+
+
+def test_a_trial_that_waits_and_asks_again_is_tuned_once(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_epoch, gate = Pack.run_epoch, threading.Event()
+    monkeypatch.setattr(Pack, "run_epoch", lambda pack: (gate.wait(60), run_epoch(pack))[1])
+    runner = PackRunner(1)
+    with ThreadPoolExecutor(3) as threads:
+        running = threads.submit(_hear, runner, "running", _spec(), material)
+        while "running" not in runner._active:
+            threading.Event().wait(0.01)
+        earlier = threads.submit(_hear, runner, "twice", _spec(seed=1), material)
+        while len(runner._waiting) < 1:
+            threading.Event().wait(0.01)
+        later = threads.submit(_hear, runner, "twice", _spec(seed=1), material)
+        with pytest.raises(ReplacedError):
+            earlier.result(timeout=60)
+        gate.set()
+        _check_as_alone(running.result(timeout=60), _spec(), material)
+        _check_as_alone(later.result(timeout=60), _spec(seed=1), material)
+
+
+def test_one_bad_trial_leaves_its_neighbours_alone(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a running one: no such freeze plan, too large a batch, a saved state of other tensors, a full disk."""
+    run_epoch, gate = Pack.run_epoch, threading.Event()
+    monkeypatch.setattr(Pack, "run_epoch", lambda pack: (gate.wait(60), run_epoch(pack))[1])
+    folder = tmp_path / "states"
+    foreign = MemberState({"weights.other": torch.zeros(2)}, (EpochReport(0, 0, 0.0, 1.0, 1, 1, True, 0.0, 0, None),))
+    saved_states.save_state(folder, "foreign", foreign)
+    runner = PackRunner(4, folder=folder, save_every_s=0.0)
+    monkeypatch.setattr(saved_states, "save_state", _raise_no_space)
+    with ThreadPoolExecutor(4) as threads:
+        good = threads.submit(_hear, runner, "good", _spec(), material)
+        while "good" not in runner._active:
+            threading.Event().wait(0.01)
+        bad = {
+            "plan": threads.submit(_hear, runner, "plan", _spec(freeze="nothing.like.this"), material),
+            "batch": threads.submit(_hear, runner, "batch", _spec(batch_size=31), material),
+        }
+        other = threads.submit(_hear, runner, "foreign", _spec(seed=3), material)
+        gate.set()
+        for call in bad.values():
+            with pytest.raises(ValueError):
+                call.result(timeout=60)
+        for call, spec in ((good, _spec()), (other, _spec(seed=3))):
+            heard = call.result(timeout=60)
+            _check_as_alone(heard, spec, material)
+    assert any("can't be saved" in notice for call in (good, other) for notice in call.result()[1])
+
+
+def _raise_no_space(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_call_that_is_closed_gives_its_slot_back(material: Material) -> None:
+    runner = PackRunner(1)
+    abandoned = runner.tune("left", _spec(max_epochs=10_000), material)
+    assert isinstance(next(abandoned), EpochReport)
+    abandoned.close()  # type: ignore[attr-defined]
+    _check_as_alone(_hear(runner, "next", _spec(), material), _spec(), material)
+
+
 def test_a_trial_that_asks_again_takes_the_place_of_its_earlier_call(material: Material) -> None:
     runner = PackRunner(2)
     abandoned = runner.tune("twice", _spec(max_epochs=50), material)
     assert isinstance(next(abandoned), EpochReport)
     _check_as_alone(_hear(runner, "twice", _spec(), material), _spec(), material)
+    with pytest.raises(ReplacedError):
+        for _ in abandoned:
+            pass
 
 
 def test_states_survive_a_file_and_damage_counts_as_none(material: Material, tmp_path: Path) -> None:
