@@ -31,7 +31,7 @@ def check_resources(cluster: ClusterSpec, listener: StageListener) -> None:
     """
     if trials_in_memory() < 1 and not os.environ.get("RAY_ADDRESS"):
         raise ValueError(
-            f"a trial's process needs {TRIAL_MEMORY_BYTES / 1e9:.1f} GB, got a machine on which Ray counts less as free; "
+            f"a trial's process needs {TRIAL_MEMORY_BYTES / 1e9:.1f} GB, got a machine with less to spare; "
             "end other programs, or use a larger machine"
         )
     for name, available, per_evaluator, per_tuner in _shares(cluster):

@@ -48,7 +48,7 @@ def test_a_cluster_that_may_grow_is_waited_for_and_this_machine_is_not(monkeypat
 def test_a_machine_without_memory_for_a_trial_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0, "memory": 5e8})
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(ValueError, match="a trial's process needs 0.6 GB"):
+    with pytest.raises(ValueError, match=r"a trial's process needs 0\.6 GB"):
         check_resources(ClusterSpec(), Stages())
 
 
