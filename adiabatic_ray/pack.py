@@ -202,7 +202,8 @@ class Pack:
         (loss_K * self._is_active_K).sum().backward()  # type: ignore[no-untyped-call]
         self._towers.hand_out_gradients()
         for one in self._members:
-            if one is not None and one[1].stopped_by is None:
+            # A rate of 0 takes no step: adding 0 turns -0.0, of which a rounded encoder has millions, into 0.0.
+            if one is not None and one[1].stopped_by is None and one[1].spec.learning_rate:
                 one[1].optimizer.step()
         self._towers.clear_gradients()  # now, not before the next step: a graph may leave nothing behind in its pool
         return loss_K.detach()

@@ -1,8 +1,8 @@
 """How many members of a pack a device holds: an estimate beforehand, so that a pack is split and not lost.
 
 A member has its trained weights, their gradients, AdamW's two moments and, where the improved state is kept, one more
-copy; and what a step remembers for its backward pass. `benchmarks/bench_packs.py` prints the estimate beside what a
-step really takes.
+copy; and what a step remembers for its backward pass. `benchmarks/gpu_steps.py` prints the estimate beside what a pack
+takes on a device.
 """
 
 from __future__ import annotations

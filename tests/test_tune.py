@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,9 @@ def test_another_seed_is_another_order(backbone: Backbone, triplets: TuningTripl
 
 
 def test_rate_zero_leaves_the_tower_bit_identical(backbone: Backbone, triplets: TuningTriplets) -> None:
+    weights = {name: value.copy() for name, value in backbone.weights.items()}
+    weights["encoder.layer.1.output.dense.weight"][:] = -0.0
+    backbone = replace(backbone, weights=weights)
     _, trained = _run(backbone, triplets, _spec(learning_rate=0.0))
     assert all(value.tobytes() == backbone.weights[name].tobytes() for name, value in trained.items())
 
