@@ -2,9 +2,10 @@
 
 Every kind tunes on the same: a batch of 14 MS MARCO triplets, packaged E5, embedding block frozen, AdamW in float32.
 
-- plain: a tower as `AutoModel` gives it, on padded batches, three encoder passes (query tower, and the frozen tower over
-  positives and negatives);
-- sentence-transformers: the same with its `TripletLoss` over a frozen passage tower, by its own trainer, with the dropout of the configuration;
+- plain: a tower as `AutoModel` gives it, on padded batches, three encoder passes (query tower, and the frozen tower
+  over positives and negatives);
+- sentence-transformers: the same with its `TripletLoss` over a frozen passage tower, by its own trainer, with the
+  dropout of the configuration;
 - pack of K: this project, passages from the bank, K trials in one process, time divided by K.
 
 Steps of all kinds are interleaved; medians, and ratios to the plain step. Figures of the device: the step's arithmetic
