@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from adiabatic_ray import counts, drift, results, score_tables, towers
-from adiabatic_ray.backbones import Backbone
-from adiabatic_ray.counts import Counts
-from adiabatic_ray.member import EpochReport
+from adiabatic_ray import results
+from adiabatic_ray.encoders import towers
+from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.results import TrialStatus
 from adiabatic_ray.spec import TrialSpec
-from adiabatic_ray.tune import Tuned, trainable_names
+from adiabatic_ray.statistics import counts, drift, score_tables
+from adiabatic_ray.statistics.counts import Counts
+from adiabatic_ray.tuning.member import EpochReport
+from adiabatic_ray.tuning.tune import Tuned, trainable_names
 
 Report = Callable[[EpochReport], None]
 Tune = Callable[[TrialSpec, Report], Tuned]

@@ -17,9 +17,10 @@ from typing import Any, cast
 
 import pandas as pd
 
-from adiabatic_ray import results, score_tables
-from adiabatic_ray.counts import Counts, counts_from_rows, tuned_counts
+from adiabatic_ray import results
 from adiabatic_ray.results import ResultsError, TrialStatus
+from adiabatic_ray.statistics import score_tables
+from adiabatic_ray.statistics.counts import Counts, counts_from_rows, tuned_counts
 
 from .load import MISSING, read_whole
 

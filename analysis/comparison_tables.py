@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from adiabatic_ray.score_tables import CONSEQUENCES, REASON_SEPARATOR
+from adiabatic_ray.statistics.score_tables import CONSEQUENCES, REASON_SEPARATOR
 
 from .comparison import Comparison
 from .curves import MEASURES, count_pairs

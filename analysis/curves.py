@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from adiabatic_ray import metrics
-from adiabatic_ray.significance import PAPER_CRITICAL_Z, adjust_bh
+from adiabatic_ray.statistics import metrics
+from adiabatic_ray.statistics.significance import PAPER_CRITICAL_Z, adjust_bh
 
 from .load import Sweep
 

@@ -36,7 +36,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adiabatic_ray.results import ResultsError
-from adiabatic_ray.significance import cluster_weights, pair_influence_KC, resampled_K
+from adiabatic_ray.statistics.significance import cluster_weights, pair_influence_KC, resampled_K
 
 from .curves import KEPT_UNTUNED, UNMOVED, Criterion, criteria, curve_table
 from .load import Sweep

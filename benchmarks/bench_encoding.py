@@ -21,9 +21,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Pooling, Transformer
 from transformers import PreTrainedTokenizerFast
 
-from adiabatic_ray.backbones import load_backbone
-from adiabatic_ray.data import load_pairs
-from adiabatic_ray.encode import encode
+from adiabatic_ray.corpora.data import load_pairs
+from adiabatic_ray.encoders.backbones import load_backbone
+from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.sources import Xnli
 from adiabatic_ray.spec import PACKAGED_E5
 

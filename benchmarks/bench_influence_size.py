@@ -23,10 +23,11 @@ import pyarrow.parquet as pq
 # A script's own folder is on the path, its checkout is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from adiabatic_ray import metrics, results
-from adiabatic_ray.counts import MEASURES, Counts, influence_rows, no_ranks
-from adiabatic_ray.ranking import rank_measures
+from adiabatic_ray import results
 from adiabatic_ray.sources import XNLI_LANGUAGES
+from adiabatic_ray.statistics import metrics
+from adiabatic_ray.statistics.counts import MEASURES, Counts, influence_rows, no_ranks
+from adiabatic_ray.statistics.ranking import rank_measures
 
 POSITIVE_MEAN = 1.75
 NUM_PREMISES = 1670

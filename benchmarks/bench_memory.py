@@ -16,10 +16,10 @@ import psutil
 import ray
 import torch
 
-from adiabatic_ray.backbones import Backbone, load_backbone
-from adiabatic_ray.cluster import start_ray
+from adiabatic_ray.encoders.backbones import Backbone, load_backbone
+from adiabatic_ray.on_ray.cluster import start_ray
 from adiabatic_ray.spec import PACKAGED_E5
-from adiabatic_ray.tune import trainable_names
+from adiabatic_ray.tuning.tune import trainable_names
 
 MB = 1e6
 

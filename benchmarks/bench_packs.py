@@ -42,15 +42,15 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback
 # A script's own folder is on the path, its checkout is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from adiabatic_ray.backbones import Backbone, TokenizedTexts, load_backbone
-from adiabatic_ray.data import load_triplets
-from adiabatic_ray.encode import encode
-from adiabatic_ray.pack_memory import member_bytes
+from adiabatic_ray.corpora.data import load_triplets
+from adiabatic_ray.corpora.text_sets import TripletSet
+from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, load_backbone
+from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.sources import MsMarco
 from adiabatic_ray.spec import PACKAGED_E5
-from adiabatic_ray.text_sets import TripletSet
-from adiabatic_ray.tune import trainable_names
-from adiabatic_ray.tuning_data import TuningTriplets
+from adiabatic_ray.tuning.pack_memory import member_bytes
+from adiabatic_ray.tuning.tune import trainable_names
+from adiabatic_ray.tuning.tuning_data import TuningTriplets
 from benchmarks.tuning_steps import SPEC, pack_of, plain_step, timed
 
 NUM_SAMPLES = 700

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 # A script's own folder is on the path, its checkout is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from adiabatic_ray.counts import MEASURES, Counts, no_ranks
-from adiabatic_ray.evaluate import SHARD_QUERIES
-from adiabatic_ray.metrics import count_errors, errors_per_query, pair_scores
-from adiabatic_ray.ranking import rank_measures
-from adiabatic_ray.score_tables import aggregate_rows, score_rows
+from adiabatic_ray.evaluation.evaluate import SHARD_QUERIES
 from adiabatic_ray.sources import XNLI_LANGUAGES
+from adiabatic_ray.statistics.counts import MEASURES, Counts, no_ranks
+from adiabatic_ray.statistics.metrics import count_errors, errors_per_query, pair_scores
+from adiabatic_ray.statistics.ranking import rank_measures
+from adiabatic_ray.statistics.score_tables import aggregate_rows, score_rows
 
 NUM_LANGUAGES, NUM_PAIRS_PER_LABEL = 15, 1670
 NUM_QUERIES, NUM_TRIPLETS = 7_000, 357_642

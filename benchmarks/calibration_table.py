@@ -32,10 +32,10 @@ from scipy.special import ndtr
 # A script's own folder is on the path, its checkout is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from adiabatic_ray.inference import Estimates, estimate_change, estimate_improvement
-from adiabatic_ray.metrics import count_errors
-from adiabatic_ray.significance import PAPER_CRITICAL_Z, pair_influence_KC, paper_z
-from adiabatic_ray.simultaneous import simultaneous_test
+from adiabatic_ray.statistics.inference import Estimates, estimate_change, estimate_improvement
+from adiabatic_ray.statistics.metrics import count_errors
+from adiabatic_ray.statistics.significance import PAPER_CRITICAL_Z, pair_influence_KC, paper_z
+from adiabatic_ray.statistics.simultaneous import simultaneous_test
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

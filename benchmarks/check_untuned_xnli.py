@@ -21,13 +21,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from adiabatic_ray.backbones import Backbone, TokenizedTexts, Tower, load_backbone
-from adiabatic_ray.data import load_pairs
-from adiabatic_ray.encode import encode
-from adiabatic_ray.metrics import count_errors, pair_scores
+from adiabatic_ray.corpora.data import load_pairs
+from adiabatic_ray.corpora.text_sets import PairSet
+from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, Tower, load_backbone
+from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.sources import Xnli
 from adiabatic_ray.spec import MINILM, PACKAGED_E5
-from adiabatic_ray.text_sets import PairSet
+from adiabatic_ray.statistics.metrics import count_errors, pair_scores
 
 XNLI_PATH = "${ADIABATIC_DATA}/hub"
 TOKEN_BUDGET = 512

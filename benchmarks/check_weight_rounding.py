@@ -32,10 +32,10 @@ import torch
 # A script's own folder is on the path, its checkout is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from adiabatic_ray.backbones import Backbone, load_backbone
-from adiabatic_ray.data import load_pairs
+from adiabatic_ray.corpora.data import load_pairs
+from adiabatic_ray.corpora.text_sets import PairSet
+from adiabatic_ray.encoders.backbones import Backbone, load_backbone
 from adiabatic_ray.sources import XNLI_LANGUAGES, Xnli
-from adiabatic_ray.text_sets import PairSet
 from benchmarks.check_untuned_xnli import BACKBONES, XNLI_PATH, counted, encode_pairs
 
 BLOCK_WEIGHTS = 32

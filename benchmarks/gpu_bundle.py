@@ -28,12 +28,12 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from adiabatic_ray import provenance
-from adiabatic_ray.backbones import Backbone, TokenizedTexts, load_backbone
-from adiabatic_ray.data import load_pairs, load_triplets
-from adiabatic_ray.encode import encode
+from adiabatic_ray.corpora.data import load_pairs, load_triplets
+from adiabatic_ray.corpora.text_sets import PARTS, PairSet, TripletSet
+from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, load_backbone
+from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.sources import MsMarco, SquadSentences, TripletSource, Xnli
 from adiabatic_ray.spec import PACKAGED_E5
-from adiabatic_ray.text_sets import PARTS, PairSet, TripletSet
 from benchmarks.gpu_material import Material, PairTokens, TripletTokens, read_material, trimmed, write_material
 
 HUB = "${ADIABATIC_DATA}/hub"

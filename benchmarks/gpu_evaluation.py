@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from adiabatic_ray.backbones import Backbone, TokenizedTexts, Tower
-from adiabatic_ray.encode import encode
-from adiabatic_ray.evaluate import PreparedPairs, score_sets
-from adiabatic_ray.packed_tower import LONGEST_ROW, PackedTower
-from adiabatic_ray.tune import trainable_names
+from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, Tower
+from adiabatic_ray.evaluation.encode import encode
+from adiabatic_ray.evaluation.evaluate import PreparedPairs, score_sets
+from adiabatic_ray.tuning.packed_tower import LONGEST_ROW, PackedTower
+from adiabatic_ray.tuning.tune import trainable_names
 from benchmarks.gpu_material import PairTokens
 from benchmarks.gpu_report import interleaved
 from benchmarks.gpu_steps import with_precision

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from adiabatic_ray.backbones import Backbone, TokenizedTexts, digest_of_encoder
-from adiabatic_ray.packaged_e5 import dequantize
+from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, digest_of_encoder
+from adiabatic_ray.encoders.packaged_e5 import dequantize
 from adiabatic_ray.spec import BackboneSpec
 
 BLOCK_WEIGHTS = 32

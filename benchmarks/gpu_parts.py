@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from adiabatic_ray.encode import encode
-from adiabatic_ray.evaluate import PreparedTriplets
-from adiabatic_ray.tuning_data import TuningTriplets
+from adiabatic_ray.evaluation.encode import encode
+from adiabatic_ray.evaluation.evaluate import PreparedTriplets
+from adiabatic_ray.tuning.tuning_data import TuningTriplets
 from benchmarks import gpu_evaluation, gpu_rates, gpu_steps, gpu_trajectories
 from benchmarks.gpu_material import first_pairs, first_triplets, read_material
 

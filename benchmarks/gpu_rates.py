@@ -18,15 +18,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adiabatic_ray.backbones import Backbone
-from adiabatic_ray.encode import encode
-from adiabatic_ray.evaluate import PreparedTriplets, score_sets
-from adiabatic_ray.metrics import improvement
-from adiabatic_ray.pack import Pack
+from adiabatic_ray.encoders.backbones import Backbone
+from adiabatic_ray.encoders.towers import tuned_tower
+from adiabatic_ray.evaluation.encode import encode
+from adiabatic_ray.evaluation.evaluate import PreparedTriplets, score_sets
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.towers import tuned_tower
-from adiabatic_ray.tune import trainable_names
-from adiabatic_ray.tuning_data import TuningTriplets
+from adiabatic_ray.statistics.metrics import improvement
+from adiabatic_ray.tuning.pack import Pack
+from adiabatic_ray.tuning.tune import trainable_names
+from adiabatic_ray.tuning.tuning_data import TuningTriplets
 from benchmarks.gpu_evaluation import MEASURES, PairCounter
 from benchmarks.gpu_material import PairTokens
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from adiabatic_ray.backbones import Backbone, TokenizedTexts
-from adiabatic_ray.pack import Pack
-from adiabatic_ray.pack_memory import member_bytes
-from adiabatic_ray.tune import trainable_names
-from adiabatic_ray.tuning_data import TuningTriplets
+from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts
+from adiabatic_ray.tuning.pack import Pack
+from adiabatic_ray.tuning.pack_memory import member_bytes
+from adiabatic_ray.tuning.tune import trainable_names
+from adiabatic_ray.tuning.tuning_data import TuningTriplets
 from benchmarks.gpu_report import interleaved
 from benchmarks.tuning_steps import SPEC, pack_of, plain_step, timed
 

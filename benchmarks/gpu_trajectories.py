@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from adiabatic_ray.backbones import Backbone
-from adiabatic_ray.pack import Pack
+from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tune import trainable_names
-from adiabatic_ray.tuning_data import TuningTriplets
+from adiabatic_ray.tuning.pack import Pack
+from adiabatic_ray.tuning.tune import trainable_names
+from adiabatic_ray.tuning.tuning_data import TuningTriplets
 
 MEMBERS: dict[str, dict[str, Any]] = {
     "rate 1e-6": {"learning_rate": 1e-6},

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from adiabatic_ray.backbones import Backbone, TokenizedTexts
-from adiabatic_ray.encode import pad
-from adiabatic_ray.optim import build_optimizer
-from adiabatic_ray.pack import Pack
+from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts
+from adiabatic_ray.evaluation.encode import pad
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tune import trainable_names
-from adiabatic_ray.tuning_data import TuningTriplets
+from adiabatic_ray.tuning.optim import build_optimizer
+from adiabatic_ray.tuning.pack import Pack
+from adiabatic_ray.tuning.tune import trainable_names
+from adiabatic_ray.tuning.tuning_data import TuningTriplets
 
 SPEC = TuningSpec(batches_per_epoch=1, idle_epochs=None, max_epochs=10**9, keep="final")
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from adiabatic_ray.arxiv_negatives import MAX_CATEGORY_SIZE, Negatives, Workload, choose_all
-from adiabatic_ray.arxiv_papers import Corpus, by_paper, read_corpus, write_negatives
+from adiabatic_ray.corpora.arxiv_negatives import MAX_CATEGORY_SIZE, Negatives, Workload, choose_all
+from adiabatic_ray.corpora.arxiv_papers import Corpus, by_paper, read_corpus, write_negatives
 
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
@@ -86,8 +86,8 @@ def _choose(console: Console, work: Workload, use_ray: bool) -> list[Negatives]:
 
         if not use_ray:
             return choose_all(work, progress)
-        from adiabatic_ray.cluster import start_ray
-        from adiabatic_ray.negative_tasks import choose_on_cluster
+        from adiabatic_ray.on_ray.cluster import start_ray
+        from adiabatic_ray.on_ray.negative_tasks import choose_on_cluster
 
         start_ray()
         return choose_on_cluster(work, progress)

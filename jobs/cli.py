@@ -53,7 +53,7 @@ def compare(
 def sync(out: ResultsArgument, tracking_uri: run_sweep.UriOption = None) -> None:
     """Write everything that a results folder holds into MLflow; safe to repeat, catches up after an outage."""
     prepare_environment()
-    from adiabatic_ray.tracking import sync as sync_to_mlflow
+    from adiabatic_ray.on_ray.tracking import sync as sync_to_mlflow
 
     plain_console().print(f"{sync_to_mlflow(out, tracking_uri)} trials are in MLflow")
 

@@ -15,7 +15,7 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
     Raises:
         ValueError: as running the sweep would.
     """
-    from adiabatic_ray.dryrun import dry_run  # heavy: torch and the tokenizers
+    from adiabatic_ray.orchestration.dryrun import dry_run  # heavy: torch and the tokenizers
 
     plan = dry_run(spec)
     console.print(Text.assemble((spec.name, "bold"), f": {spec.question}"))

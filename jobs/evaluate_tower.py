@@ -14,7 +14,7 @@ from .errors import user_errors
 from .sweep_files import load_untuned
 
 if TYPE_CHECKING:
-    from adiabatic_ray.tower_evaluation import TowerEvaluation
+    from adiabatic_ray.orchestration.tower_evaluation import TowerEvaluation
 
 DEFAULT_OUT = Path("results/evaluations")
 
@@ -57,8 +57,8 @@ def evaluate(
     if base is not None:
         untuned = untuned.model_copy(update={"backbone": with_base(untuned.backbone, base)})
     prepare_environment()
-    from adiabatic_ray.cluster import start_ray
-    from adiabatic_ray.tower_evaluation import plan_evaluation, run_evaluation
+    from adiabatic_ray.on_ray.cluster import start_ray
+    from adiabatic_ray.orchestration.tower_evaluation import plan_evaluation, run_evaluation
 
     from .progress import StageProgress
     from .reporting import print_comparison, read_comparison

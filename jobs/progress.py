@@ -12,7 +12,7 @@ from adiabatic_ray.events import EpochEvent
 from adiabatic_ray.results import TrialStatus
 
 if TYPE_CHECKING:  # it imports mlflow, which only a sweep needs
-    from adiabatic_ray.tracking import Tracker
+    from adiabatic_ray.on_ray.tracking import Tracker
 
 LOG_EVERY_S = 15.0
 """Least time between two lines about the same thing where the output is no terminal."""

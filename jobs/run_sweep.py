@@ -59,10 +59,10 @@ def sweep(
     for folder in (out, banks):  # before anything is loaded: minutes later it would be late to hear of it
         folder.mkdir(parents=True, exist_ok=True)
     prepare_environment()
-    from adiabatic_ray.cluster import start_ray  # heavy: only once the specification is known to be right
-    from adiabatic_ray.orchestrator import run_sweep
+    from adiabatic_ray.on_ray.cluster import start_ray  # heavy: only once the specification is known to be right
+    from adiabatic_ray.on_ray.tracking import Tracker
+    from adiabatic_ray.orchestration.orchestrator import run_sweep
     from adiabatic_ray.results import TrialStatus, failed_trials, finished_trials
-    from adiabatic_ray.tracking import Tracker
 
     from .reporting import print_report, write_report
 

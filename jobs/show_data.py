@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from adiabatic_ray.data import PairSet, TripletSet, load_pairs, load_triplets
+from adiabatic_ray.corpora.data import PairSet, TripletSet, load_pairs, load_triplets
 from adiabatic_ray.sources import CldrNames, PairFile, Xnli
 from adiabatic_ray.spec import SweepSpec
 

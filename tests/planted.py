@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from adiabatic_ray import metrics, results
-from adiabatic_ray.counts import MEASURES, RANK_MEASURES, Counts, influence_rows, no_ranks, untuned_rows
-from adiabatic_ray.score_tables import score_rows
+from adiabatic_ray import results
 from adiabatic_ray.sources import XNLI_LANGUAGES, PairFile, TripletFile
 from adiabatic_ray.spec import BackboneSpec, EvaluationSpec, SweepSpec, TrialSpec, TuningSpec
+from adiabatic_ray.statistics import metrics
+from adiabatic_ray.statistics.counts import MEASURES, RANK_MEASURES, Counts, influence_rows, no_ranks, untuned_rows
+from adiabatic_ray.statistics.score_tables import score_rows
 
 UNTUNED_ID = "untuned-planted"
 RELATION = "same-other"

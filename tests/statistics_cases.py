@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adiabatic_ray.significance import triplet_influence_KC
+from adiabatic_ray.statistics.significance import triplet_influence_KC
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from planted import HELD_OUT, PAIRS, RELATION, TUNED, Plan, write_planted
 
-from adiabatic_ray.significance import pair_influence_KC
+from adiabatic_ray.statistics.significance import pair_influence_KC
 from analysis.curves import Criterion, criteria, curve_table, other_triplet_sets, rate_table
 from analysis.load import load_sweep
 from analysis.resample import pooled_improvement, resample_curve

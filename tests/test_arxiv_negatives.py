@@ -22,10 +22,17 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from typer.testing import CliRunner, Result
 
-from adiabatic_ray import arxiv_negatives, arxiv_papers
-from adiabatic_ray.arxiv_negatives import Negatives, Workload, choose_all, choose_negatives, closest_matches, shards
-from adiabatic_ray.arxiv_papers import Corpus, by_paper, read_corpus, write_negatives
-from adiabatic_ray.data import load_triplets
+from adiabatic_ray.corpora import arxiv_negatives, arxiv_papers
+from adiabatic_ray.corpora.arxiv_negatives import (
+    Negatives,
+    Workload,
+    choose_all,
+    choose_negatives,
+    closest_matches,
+    shards,
+)
+from adiabatic_ray.corpora.arxiv_papers import Corpus, by_paper, read_corpus, write_negatives
+from adiabatic_ray.corpora.data import load_triplets
 from adiabatic_ray.sources import ArxivTriplets
 from jobs.cli import app
 
@@ -444,7 +451,7 @@ def test_sources_read_the_file(metadata: Path, tmp_path: Path) -> None:
 def ray_cluster() -> Iterator[None]:
     import ray
 
-    from adiabatic_ray.cluster import start_ray
+    from adiabatic_ray.on_ray.cluster import start_ray
 
     start_ray()
     yield
@@ -455,7 +462,7 @@ def ray_cluster() -> Iterator[None]:
 def test_ray_gives_the_same_file(
     ray_cluster: None, metadata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adiabatic_ray import negative_tasks
+    from adiabatic_ray.on_ray import negative_tasks
 
     monkeypatch.setattr(negative_tasks, "shards", functools.partial(shards, entries_per_shard=100_000))
     assert len(negative_tasks.shards(read_corpus(metadata).work)) > 4

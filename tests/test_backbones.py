@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModel, T5EncoderModel
 
-from adiabatic_ray import backbones
-from adiabatic_ray.backbones import Backbone, TokenizedTexts, digest_of_weights, load_backbone
+from adiabatic_ray.encoders import backbones
+from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, digest_of_weights, load_backbone
 from tests.tiny import save_tiny_bert, save_tiny_distilbert, save_tiny_t5_encoder, save_tiny_xlm_roberta, tiny_spec
 
 TEXTS = ["a", "hello wörld, how are you?", "日本語のテキスト"]

@@ -13,8 +13,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
-from adiabatic_ray import checkpoints
-from adiabatic_ray.backbones import Backbone, digest_of_weights, load_backbone
+from adiabatic_ray.encoders import checkpoints
+from adiabatic_ray.encoders.backbones import Backbone, digest_of_weights, load_backbone
 from adiabatic_ray.spec import BackboneSpec
 from tests.tiny import save_tiny_bert, tiny_spec
 

@@ -14,9 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from adiabatic_ray import evaluate, results
-from adiabatic_ray.backbones import load_backbone
-from adiabatic_ray.counts import (
+from adiabatic_ray import results
+from adiabatic_ray.encoders.backbones import load_backbone
+from adiabatic_ray.encoders.towers import tuned_tower
+from adiabatic_ray.evaluation import evaluate
+from adiabatic_ray.evaluation.encode import encode
+from adiabatic_ray.evaluation.evaluate import PreparedTriplets
+from adiabatic_ray.sources import TripletFile
+from adiabatic_ray.statistics.counts import (
     MEASURES,
     RANK_MEASURES,
     Counts,
@@ -26,11 +31,7 @@ from adiabatic_ray.counts import (
     tuned_counts,
     untuned_rows,
 )
-from adiabatic_ray.encode import encode
-from adiabatic_ray.evaluate import PreparedTriplets
-from adiabatic_ray.score_tables import ranking_rows, score_rows
-from adiabatic_ray.sources import TripletFile
-from adiabatic_ray.towers import tuned_tower
+from adiabatic_ray.statistics.score_tables import ranking_rows, score_rows
 from analysis.comparison import Comparison, Side
 from analysis.comparison_tables import print_comparison
 from tests.tiny import save_tiny_bert, tiny_spec
@@ -248,8 +249,8 @@ def test_the_test_by_paragraph_keeps_its_level_and_the_one_by_query_does_not() -
 
 def test_a_users_clusters_reach_the_counts(tmp_path: Path) -> None:
     """From the file's key to what is scored; a set without the key carries no clusters at all."""
-    from adiabatic_ray.data import load_triplets
-    from adiabatic_ray.prepare import EvaluationInputs, prepare_sets
+    from adiabatic_ray.corpora.data import load_triplets
+    from adiabatic_ray.evaluation.prepare import EvaluationInputs, prepare_sets
 
     backbone = load_backbone(tiny_spec(save_tiny_bert(tmp_path / "encoder")))
     line = '{{"query": "q{0}", "positives": ["p{0}"], "negatives": ["n"]{1}}}\n'

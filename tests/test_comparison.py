@@ -18,7 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from adiabatic_ray import results
-from adiabatic_ray.counts import (
+from adiabatic_ray.statistics.counts import (
     MEASURES,
     Counts,
     counts_from_rows,
@@ -27,7 +27,7 @@ from adiabatic_ray.counts import (
     tuned_counts,
     untuned_rows,
 )
-from adiabatic_ray.score_tables import aggregate_rows, ranking_rows, score_rows
+from adiabatic_ray.statistics.score_tables import aggregate_rows, ranking_rows, score_rows
 from analysis.comparison import Comparison, Side, compare_trials
 from analysis.comparison_tables import print_comparison
 from analysis.curves import count_pairs

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from adiabatic_ray.data import TripletSet, load_triplets
+from adiabatic_ray.corpora.data import TripletSet, load_triplets
 from adiabatic_ray.sources import ArxivTriplets, MsMarco, SquadSentences
 from adiabatic_ray.spec import E5, EvaluationSpec, TrialSpec
 

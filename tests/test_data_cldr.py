@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from adiabatic_ray.data import load_pairs
+from adiabatic_ray.corpora.data import load_pairs
 from adiabatic_ray.sources import XNLI_LANGUAGES, CldrNames
 
 pytest.importorskip("babel", reason="the extra [demo] is not installed")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from adiabatic_ray.data import load_triplets
-from adiabatic_ray.docstrings import MAX_PASSAGE_CHARACTERS, first_and_rest, library_docstrings
+from adiabatic_ray.corpora.data import load_triplets
+from adiabatic_ray.corpora.docstrings import MAX_PASSAGE_CHARACTERS, first_and_rest, library_docstrings
 from adiabatic_ray.sources import DocstringTriplets
 
 REST = "The body has more than eight words, as it must have."

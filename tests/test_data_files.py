@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adiabatic_ray.data import TripletSet, load_pairs, load_triplets, load_tuning, tuning_digest
-from adiabatic_ray.record_files import count_records, read_records
+from adiabatic_ray.corpora.data import TripletSet, load_pairs, load_triplets, load_tuning, tuning_digest
+from adiabatic_ray.corpora.record_files import count_records, read_records
 from adiabatic_ray.sources import ArxivTriplets, PairFile, TripletFile
 
 ROWS = [
@@ -79,7 +79,7 @@ def test_short_keys_and_single_texts(tmp_path):
 
 @pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
 def test_records_are_read_by_range(tmp_path, name, monkeypatch):
-    monkeypatch.setattr("adiabatic_ray.record_files.ROWS_PER_BATCH", 3)
+    monkeypatch.setattr("adiabatic_ray.corpora.record_files.ROWS_PER_BATCH", 3)
     rows = [{"n": number} for number in range(10)]
     path = (write_parquet if name.endswith("parquet") else write_lines)(tmp_path / name, rows)
     assert count_records(path) == 10

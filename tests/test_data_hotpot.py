@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adiabatic_ray.data import TripletSet, load_triplets
+from adiabatic_ray.corpora.data import TripletSet, load_triplets
 from adiabatic_ray.sources import HotpotQa
 from adiabatic_ray.spec import E5, EvaluationSpec, TrialSpec
 

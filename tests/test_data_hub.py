@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from adiabatic_ray.data import load_pairs, load_triplets
-from adiabatic_ray.hub_data import hub_records
-from adiabatic_ray.record_files import read_records
+from adiabatic_ray.corpora.data import load_pairs, load_triplets
+from adiabatic_ray.corpora.hub_data import hub_records
+from adiabatic_ray.corpora.record_files import read_records
 from adiabatic_ray.sources import XNLI_LANGUAGES, MsMarco, SquadSentences, Xnli
 
 EVERYTHING = {"num_tune": None, "num_validation": 0, "num_evaluation": None}
@@ -337,7 +337,7 @@ def test_nothing_is_written_and_nobody_is_asked(tmp_path, monkeypatch):
 @pytest.mark.parametrize("folder", ["plain", "with space", "[0-9]*", ".hidden"])
 def test_rows_are_those_of_the_file(tmp_path, folder, monkeypatch):
     """In order and numbered, over row groups and batches, whatever characters the path has."""
-    monkeypatch.setattr("adiabatic_ray.hub_data.ROWS_PER_BATCH", 3)
+    monkeypatch.setattr("adiabatic_ray.corpora.hub_data.ROWS_PER_BATCH", 3)
     path = tmp_path / folder / "test-0.parquet"
     path.parent.mkdir()
     table = pa.table({"n": range(10), "texts": [["a"] * (n % 3) for n in range(10)], "none": [None] * 10})

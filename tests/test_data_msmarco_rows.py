@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adiabatic_ray.data import load_triplets
+from adiabatic_ray.corpora.data import load_triplets
 from adiabatic_ray.sources import TripletFile
 
 DATA = os.environ.get("ADIABATIC_DATA")

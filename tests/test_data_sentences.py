@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adiabatic_ray.sentences import split_sentences
+from adiabatic_ray.corpora.sentences import split_sentences
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adiabatic_ray import text_sets
+from adiabatic_ray.corpora import text_sets
+from adiabatic_ray.corpora.text_sets import PARTS, Pair, Sample, build_pairs, build_triplets, part_range
 from adiabatic_ray.sources import TripletFile
-from adiabatic_ray.text_sets import PARTS, Pair, Sample, build_pairs, build_triplets, part_range
 
 SAMPLES = [Sample("q0", ["p", "shared"], ["n"]), Sample("q1", ["shared"], ["n", "m"])]
 PAIRS = [

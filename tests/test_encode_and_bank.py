@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adiabatic_ray import bank
-from adiabatic_ray.backbones import Backbone, load_backbone
-from adiabatic_ray.encode import encode, plan_batches
+from adiabatic_ray.encoders.backbones import Backbone, load_backbone
+from adiabatic_ray.evaluation import bank
+from adiabatic_ray.evaluation.encode import encode, plan_batches
 from tests.tiny import save_tiny_bert, tiny_spec
 
 TEXTS = [f"text number {number} " + "word " * (number % 7) for number in range(23)]

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adiabatic_ray import evaluate
-from adiabatic_ray.backbones import Backbone, TokenizedTexts, load_backbone
-from adiabatic_ray.counts import Counts, counts_from_rows, influence_rows, merge, no_ranks, untuned_rows
-from adiabatic_ray.encode import encode
-from adiabatic_ray.evaluate import PreparedPairs, PreparedTriplets
-from adiabatic_ray.score_tables import aggregate_rows, ranking_rows, score_rows
+from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, load_backbone
+from adiabatic_ray.evaluation import evaluate
+from adiabatic_ray.evaluation.encode import encode
+from adiabatic_ray.evaluation.evaluate import PreparedPairs, PreparedTriplets
+from adiabatic_ray.statistics.counts import Counts, counts_from_rows, influence_rows, merge, no_ranks, untuned_rows
+from adiabatic_ray.statistics.score_tables import aggregate_rows, ranking_rows, score_rows
 from tests.tiny import save_tiny_bert, tiny_spec
 
 BUDGET = 512

@@ -11,12 +11,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from adiabatic_ray import cluster, results
-from adiabatic_ray.cluster import start_ray
-from adiabatic_ray.orchestrator import run_sweep
-from adiabatic_ray.prepare import Loader
+from adiabatic_ray import results
+from adiabatic_ray.encoders.towers import FILE_NAME, load_changed
+from adiabatic_ray.evaluation.prepare import Loader
+from adiabatic_ray.on_ray import cluster
+from adiabatic_ray.on_ray.cluster import start_ray
+from adiabatic_ray.orchestration.orchestrator import run_sweep
 from adiabatic_ray.spec import EvaluationSpec, SweepSpec
-from adiabatic_ray.towers import FILE_NAME, load_changed
 from analysis.comparison import compare_trials
 from jobs.cli import app
 from jobs.evaluate_tower import with_base

@@ -15,7 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, T5Config, T5EncoderModel
 
-from adiabatic_ray.freezing import count_parameters, find_block_prefix, frozen_names, parse_plan, trainable_names
+from adiabatic_ray.encoders.freezing import (
+    count_parameters,
+    find_block_prefix,
+    frozen_names,
+    parse_plan,
+    trainable_names,
+)
 
 E5_CONFIG = BertConfig(
     vocab_size=250_037, hidden_size=384, num_hidden_layers=12, num_attention_heads=12, intermediate_size=1536

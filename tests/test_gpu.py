@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from adiabatic_ray.backbones import Backbone, load_backbone
-from adiabatic_ray.encode import encode
-from adiabatic_ray.member import EpochReport
-from adiabatic_ray.pack import Pack
+from adiabatic_ray.encoders.backbones import Backbone, load_backbone
+from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tune import trainable_names, tune
-from adiabatic_ray.tuning_data import TuningTriplets
+from adiabatic_ray.tuning.member import EpochReport
+from adiabatic_ray.tuning.pack import Pack
+from adiabatic_ray.tuning.tune import trainable_names, tune
+from adiabatic_ray.tuning.tuning_data import TuningTriplets
 from benchmarks.bench_gpu import PARTS
 from benchmarks.gpu_bundle import write_checked
 from benchmarks.gpu_material import (

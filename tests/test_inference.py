@@ -1,4 +1,4 @@
-"""Contracts of `adiabatic_ray.inference`: hand-made numbers, properties, and the clustered test against oracles."""
+"""Contracts of `statistics.inference`: hand-made numbers, properties, and the clustered test against oracles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from MLstatkit import Delong_test
 from numpy.typing import NDArray
 from pauc import ROC, compare
 
-from adiabatic_ray.inference import (
+from adiabatic_ray.statistics.inference import (
     Estimates,
     Reason,
     change_interval,
@@ -26,9 +26,9 @@ from adiabatic_ray.inference import (
     normal_quantile,
     weighted_means,
 )
-from adiabatic_ray.metrics import count_errors, improvement
-from adiabatic_ray.preservation import non_inferiority
-from adiabatic_ray.significance import clustered_test, pair_influence_KC
+from adiabatic_ray.statistics.metrics import count_errors, improvement
+from adiabatic_ray.statistics.preservation import non_inferiority
+from adiabatic_ray.statistics.significance import clustered_test, pair_influence_KC
 from tests.statistics_cases import FOUR, Statistics, random_errors, random_statistics, statistics_of
 
 FloatArray = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Contracts of `adiabatic_ray.language_groups`: the table against CLDR, the groups by hand and as partitions."""
+"""Contracts of `statistics.language_groups`: the table against CLDR, the groups by hand and as partitions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from babel.core import get_global
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adiabatic_ray.inference import weighted_means
-from adiabatic_ray.language_groups import LANGUAGES, OTHER, PairGroups, language, pair_groups
+from adiabatic_ray.statistics.inference import weighted_means
+from adiabatic_ray.statistics.language_groups import LANGUAGES, OTHER, PairGroups, language, pair_groups
 
 XNLI = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]
 

@@ -13,42 +13,50 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-LAYERS = (
-    # 0: what a laptop needs to read a sweep and its results
-    "__init__ spec sources results metrics ranking counts significance inference preservation simultaneous "
-    "language_groups score_tables drift provenance events",
-    # 1: torch: texts, encoders, tuning, scoring; runs and is tested without Ray
-    "backbones checkpoints packages packaged_e5 freezing towers sentence_folders tower_sources data hub_data "
-    "local_data record_files text_sets docstrings cldr sentences "
-    "arxiv_papers arxiv_negatives encode bank optim tuning_data device_work token_rows packed_tower lone_tower member "
-    "pack pack_memory saved_states tune pack_runner evaluate prepare trial",
-    # 2: a cluster, a tracking server
-    "cluster actors lobby tuners scheduling negative_tasks callbacks tracking search",
-    # 3: composes all of the above into a sweep
-    "orchestrator tower_evaluation dryrun",
-)
-LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
-
-ONLY_IN = {
-    "ray": {
-        "cluster",
-        "actors",
-        "lobby",
-        "tuners",
-        "scheduling",
-        "negative_tasks",
-        "callbacks",
-        "orchestrator",
-        "tower_evaluation",
-        "search",
+LAYERS: tuple[dict[str, str], ...] = (
+    # what a laptop needs to read a sweep and its results
+    {
+        "": "__init__ spec sources results provenance events",
+        "statistics": "metrics ranking counts significance inference preservation simultaneous language_groups "
+        "score_tables drift",
     },
-    "mlflow": {"tracking"},
+    # torch: texts, encoders, tuning, scoring; runs and is tested without Ray
+    {
+        "": "trial",
+        "corpora": "data hub_data local_data record_files text_sets docstrings cldr sentences arxiv_papers "
+        "arxiv_negatives",
+        "encoders": "backbones checkpoints packages packaged_e5 freezing towers sentence_folders tower_sources",
+        "evaluation": "encode bank evaluate prepare",
+        "tuning": "optim tuning_data device_work token_rows packed_tower lone_tower member pack pack_memory "
+        "saved_states tune pack_runner",
+    },
+    # a cluster, a tracking server
+    {"on_ray": "cluster actors lobby tuners scheduling negative_tasks callbacks tracking"},
+    # composes all of the above into a run
+    {"orchestration": "orchestrator tower_evaluation dryrun"},
+)
+"""Files of adiabatic_ray by sub-package, from the bottom up."""
+LAYER_OF = {
+    f"{package}.{name}".strip("."): layer
+    for layer, packages in enumerate(LAYERS)
+    for package, names in packages.items()
+    for name in (f"__init__ {names}" if package else names).split()
 }
-"""Third-party package -> files of adiabatic_ray that may import it. `jobs` may import ray too."""
+
+ONLY_IN = {"ray": ("on_ray.", "orchestration."), "mlflow": ("on_ray.tracking",)}
+"""Third-party package -> beginnings of the files of adiabatic_ray that may import it. `jobs` may import ray too."""
 
 LAYER_0_PACKAGES = {"numpy", "psutil", "pyarrow", "pydantic", "scipy"}
 ANALYSIS_PACKAGES = {"matplotlib", "numpy", "pandas", "pyarrow", "pydantic", "rich", "scipy"}
-ANALYSIS_MODULES = {"spec", "sources", "results", "metrics", "significance", "counts", "score_tables"}
+ANALYSIS_MODULES = {
+    "spec",
+    "sources",
+    "results",
+    "statistics.metrics",
+    "statistics.significance",
+    "statistics.counts",
+    "statistics.score_tables",
+}
 SWEEPS_MODULES = {"spec", "sources"}
 FOLDERS = ("adiabatic_ray", "analysis", "jobs", "sweeps")
 
@@ -67,8 +75,11 @@ class Import:
 
     @property
     def inner(self) -> str:
-        """Name below the top: `spec` of `adiabatic_ray.spec.SweepSpec`; the package itself is `__init__`."""
-        return self.name.partition(".")[2].partition(".")[0] or "__init__"
+        """The file below the top: `spec` of `adiabatic_ray.spec.SweepSpec`; of a package itself, its `__init__`."""
+        parts = self.name.split(".")[1:]
+        known = (".".join(parts[:count]) for count in (2, 1) if len(parts) >= count)
+        folder = f"{parts[0]}.__init__" if parts else "__init__"
+        return next((name for name in known if name in LAYER_OF or name in FOLDERS), folder)
 
 
 def imports_in(source: str, package: str) -> Iterator[Import]:
@@ -81,7 +92,7 @@ def imports_in(source: str, package: str) -> Iterator[Import]:
             case ast.ImportFrom():
                 above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
                 base = [*above, node.module] if node.module else above
-                for alias in node.names:  # what is imported may itself be a module: `from adiabatic_ray import tune`
+                for alias in node.names:  # what is imported may itself be a module: `from adiabatic_ray import trial`
                     yield Import(node.lineno, ".".join([*base, alias.name]), node.level)
             case ast.Call(
                 func=ast.Attribute(attr="import_module" | "__import__") | ast.Name(id="import_module" | "__import__"),
@@ -93,7 +104,7 @@ def imports_in(source: str, package: str) -> Iterator[Import]:
 def violations(path: str, source: str) -> list[str]:
     """What the file at `path` (relative to the root) imports against the rules, one line each."""
     folder, _, rest = path.partition("/")
-    module = rest.removesuffix(".py")
+    module = rest.removesuffix(".py").replace("/", ".")
     package = str(PurePosixPath(path).parent).replace("/", ".")
     if folder == "adiabatic_ray" and module not in LAYER_OF:
         return [f"{path}: no layer knows this file. Place it in LAYERS of tests/test_layers.py."]
@@ -140,8 +151,9 @@ def _broken_package_rule(folder: str, module: str, package: str) -> str | None:
         return "a sweep file needs only the standard library, spec and sources"
     if folder == "analysis":
         return None if package in ANALYSIS_PACKAGES else f"analysis imports only {sorted(ANALYSIS_PACKAGES)}"
-    if package in ONLY_IN and not (folder == "jobs" and package == "ray") and module not in ONLY_IN[package]:
-        return f"only {sorted(ONLY_IN[package])} may"
+    allowed = ONLY_IN.get(package, ("",))
+    if not module.startswith(allowed) and not (folder == "jobs" and package == "ray"):
+        return f"only {sorted(allowed)} may"
     if folder == "adiabatic_ray" and LAYER_OF[module] == 0 and package not in LAYER_0_PACKAGES:
         return f"layer 0 imports only {sorted(LAYER_0_PACKAGES)}"
     return None
@@ -156,7 +168,8 @@ def test_imports_point_one_way(path):
 
 
 def test_every_layer_has_files():
-    present = {LAYER_OF[Path(path).stem] for path in FILES if path.startswith("adiabatic_ray/")}
+    modules = [path.removesuffix(".py").replace("/", ".") for path in FILES if path.startswith("adiabatic_ray/")]
+    present = {LAYER_OF[module.removeprefix("adiabatic_ray.")] for module in modules}
     assert present == set(range(len(LAYERS)))
 
 
@@ -164,26 +177,38 @@ def test_every_layer_has_files():
     ("path", "source", "reason"),
     [
         ("adiabatic_ray/utils.py", "", "LAYERS"),
-        ("adiabatic_ray/nested/spec.py", "", "LAYERS"),
+        ("adiabatic_ray/statistics/spec.py", "", "LAYERS"),
         ("adiabatic_ray/results.py", "import torch", "layer 0 imports only"),
         ("adiabatic_ray/results.py", "def f():\n    from torch import nn", "layer 0 imports only"),
-        ("adiabatic_ray/spec.py", "from adiabatic_ray import tune", "layer 0 may not import from layer 1"),
-        ("adiabatic_ray/spec.py", "from .tune import tune", "layer 0 may not import from layer 1"),
-        ("adiabatic_ray/spec.py", "from . import tune", "layer 0 may not import from layer 1"),
-        ("adiabatic_ray/tune.py", "import adiabatic_ray.actors as a", "layer 1 may not import from layer 2"),
+        ("adiabatic_ray/spec.py", "from adiabatic_ray.tuning import tune", "layer 0 may not import from layer 1"),
+        ("adiabatic_ray/spec.py", "from .tuning.tune import tune", "layer 0 may not import from layer 1"),
+        ("adiabatic_ray/spec.py", "from . import trial", "layer 0 may not import from layer 1"),
         (
-            "adiabatic_ray/actors.py",
-            "from adiabatic_ray.orchestrator import run",
+            "adiabatic_ray/tuning/tune.py",
+            "import adiabatic_ray.on_ray.actors as a",
+            "layer 1 may not import from layer 2",
+        ),
+        (
+            "adiabatic_ray/on_ray/actors.py",
+            "from adiabatic_ray.orchestration.orchestrator import run",
             "layer 2 may not import from layer 3",
         ),
-        ("adiabatic_ray/tune.py", "import ray.tune", "may"),
-        ("adiabatic_ray/tune.py", "import importlib\nimportlib.import_module('ray')", "may"),
-        ("adiabatic_ray/orchestrator.py", "import mlflow", "['tracking'] may"),
-        ("jobs/cli.py", "import mlflow", "['tracking'] may"),
-        ("adiabatic_ray/orchestrator.py", "import analysis", "only jobs composes"),
-        ("adiabatic_ray/orchestrator.py", "from adiabatic_ray.analysis import boundary", "only jobs composes"),
-        ("adiabatic_ray/orchestrator.py", "from ..analysis import boundary", "stay inside their folder"),
-        ("analysis/load.py", "from adiabatic_ray.drift import x", "analysis imports from adiabatic_ray only"),
+        ("adiabatic_ray/tuning/tune.py", "import ray.tune", "may"),
+        ("adiabatic_ray/tuning/tune.py", "import importlib\nimportlib.import_module('ray')", "may"),
+        ("adiabatic_ray/orchestration/orchestrator.py", "import mlflow", "['on_ray.tracking'] may"),
+        ("jobs/cli.py", "import mlflow", "['on_ray.tracking'] may"),
+        ("adiabatic_ray/orchestration/orchestrator.py", "import analysis", "only jobs composes"),
+        (
+            "adiabatic_ray/orchestration/orchestrator.py",
+            "from adiabatic_ray.analysis import boundary",
+            "only jobs composes",
+        ),
+        ("adiabatic_ray/orchestration/orchestrator.py", "from ..analysis import boundary", "stay inside their folder"),
+        (
+            "analysis/load.py",
+            "from adiabatic_ray.statistics.drift import x",
+            "analysis imports from adiabatic_ray only",
+        ),
         ("analysis/load.py", "import torch", "analysis imports only"),
         ("analysis/load.py", "from analysis.curves import x", "write it relative"),
         ("analysis/load.py", "from jobs import cli", "only jobs composes"),
@@ -191,9 +216,9 @@ def test_every_layer_has_files():
         ("jobs/cli.py", "from ..analysis import boundary", "stay inside their folder"),
         ("jobs/cli.py", "from ..jobs import run_sweep", "stay inside their folder"),
         ("sweeps/demo.py", "import numpy", "standard library, spec and sources"),
-        ("sweeps/demo.py", "from adiabatic_ray.freezing import x", "sweeps import from adiabatic_ray only"),
+        ("sweeps/demo.py", "from adiabatic_ray.encoders.freezing import x", "sweeps import from adiabatic_ray only"),
         ("sweeps/demo.py", "from .other import sweep", "stands alone"),
-        ("adiabatic_ray/tune.py", "import tests.helpers", "not part of"),
+        ("adiabatic_ray/tuning/tune.py", "import tests.helpers", "not part of"),
     ],
 )
 def test_a_planted_violation_is_found(path, source, reason):
@@ -204,8 +229,14 @@ def test_a_planted_violation_is_found(path, source, reason):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("adiabatic_ray/tracking.py", "import mlflow\nfrom adiabatic_ray import results, significance"),
-        ("adiabatic_ray/actors.py", "import ray\nimport torch\nfrom adiabatic_ray.encode import encode"),
+        (
+            "adiabatic_ray/on_ray/tracking.py",
+            "import mlflow\nfrom adiabatic_ray import results\nfrom adiabatic_ray.statistics import ranking",
+        ),
+        (
+            "adiabatic_ray/on_ray/actors.py",
+            "import ray\nimport torch\nfrom adiabatic_ray.evaluation.encode import encode",
+        ),
         ("adiabatic_ray/results.py", "import json\nimport pyarrow as pa\nfrom adiabatic_ray import SOME_CONSTANT"),
         (
             "jobs/cli.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from adiabatic_ray.lobby import Lobby
+from adiabatic_ray.on_ray.lobby import Lobby
 
 
 def _lobby() -> Any:

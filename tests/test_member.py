@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from adiabatic_ray.member import EpochReport, Member, reports_from_json
 from adiabatic_ray.spec import TuningSpec
+from adiabatic_ray.tuning.member import EpochReport, Member, reports_from_json
 
 
 def _spec(**changes: object) -> TuningSpec:

@@ -1,4 +1,4 @@
-"""Contracts of `adiabatic_ray.metrics`: the kernel with its ties, exact counts, scores of one row only."""
+"""Contracts of `adiabatic_ray.statistics.metrics`: the kernel with its ties, exact counts, scores of one row only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from adiabatic_ray.metrics import count_errors, errors_per_query, improvement, pair_scores, pnd
+from adiabatic_ray.statistics.metrics import count_errors, errors_per_query, improvement, pair_scores, pnd
 
 FloatArray = NDArray[np.float64]
 

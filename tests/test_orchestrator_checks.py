@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import ray
 
-from adiabatic_ray.cluster import check_resources, num_tuners
-from adiabatic_ray.orchestrator import pin_trials
-from adiabatic_ray.prepare import Loader
+from adiabatic_ray.evaluation.prepare import Loader
+from adiabatic_ray.on_ray.cluster import check_resources, num_tuners
+from adiabatic_ray.orchestration.orchestrator import pin_trials
 from adiabatic_ray.spec import ClusterSpec, with_changes
 from tests.small_sweep import small_sweep
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from adiabatic_ray.data import load_pairs, load_triplets
+from adiabatic_ray.corpora.data import load_pairs, load_triplets
+from adiabatic_ray.corpora.text_sets import PARTS
 from adiabatic_ray.spec import E5, EvaluationSpec, TrialSpec
-from adiabatic_ray.text_sets import PARTS
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs/own_data.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adiabatic_ray.backbones import Backbone, load_backbone
-from adiabatic_ray.encode import encode
-from adiabatic_ray.member import EpochReport
-from adiabatic_ray.pack import Pack, packs_alone
+from adiabatic_ray.encoders.backbones import Backbone, load_backbone
+from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tune import trainable_names, tune
-from adiabatic_ray.tuning_data import TuningTriplets
+from adiabatic_ray.tuning.member import EpochReport
+from adiabatic_ray.tuning.pack import Pack, packs_alone
+from adiabatic_ray.tuning.tune import trainable_names, tune
+from adiabatic_ray.tuning.tuning_data import TuningTriplets
 from tests.tiny import save_tiny_bert, save_tiny_distilbert, save_tiny_xlm_roberta, tiny_spec
 
 BUDGET = 512

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import torch
 
-from adiabatic_ray import saved_states
-from adiabatic_ray.backbones import load_backbone
-from adiabatic_ray.encode import encode
-from adiabatic_ray.member import EpochReport, MemberState
-from adiabatic_ray.pack import Pack
-from adiabatic_ray.pack_memory import member_bytes, slots_that_fit
-from adiabatic_ray.pack_runner import Material, Notice, PackRunner, ReplacedError
+from adiabatic_ray.encoders.backbones import load_backbone
+from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tune import trainable_names, tune
-from adiabatic_ray.tuning_data import TuningTriplets
+from adiabatic_ray.tuning import saved_states
+from adiabatic_ray.tuning.member import EpochReport, MemberState
+from adiabatic_ray.tuning.pack import Pack
+from adiabatic_ray.tuning.pack_memory import member_bytes, slots_that_fit
+from adiabatic_ray.tuning.pack_runner import Material, Notice, PackRunner, ReplacedError
+from adiabatic_ray.tuning.tune import trainable_names, tune
+from adiabatic_ray.tuning.tuning_data import TuningTriplets
 from tests.tiny import save_tiny_bert, save_tiny_distilbert, tiny_spec
 
 BUDGET = 512

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertModel
 
-from adiabatic_ray import packaged_e5
-from adiabatic_ray.backbones import Backbone, digest_of_weights, load_backbone
-from adiabatic_ray.encode import encode
-from adiabatic_ray.packaged_e5 import PACKAGE, dequantize, find_packaged_file, load_packaged_e5, parse_e5
+from adiabatic_ray.encoders import packaged_e5
+from adiabatic_ray.encoders.backbones import Backbone, digest_of_weights, load_backbone
+from adiabatic_ray.encoders.packaged_e5 import PACKAGE, dequantize, find_packaged_file, load_packaged_e5, parse_e5
+from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.spec import PACKAGED_E5
 
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "\u2581", "\u2581a", "b", "\uff5e", "~", "<mask>"]

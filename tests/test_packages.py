@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adiabatic_ray.backbones import Backbone, load_backbone
-from adiabatic_ray.encode import encode
-from adiabatic_ray.packages import encoder_folder
+from adiabatic_ray.encoders.backbones import Backbone, load_backbone
+from adiabatic_ray.encoders.packages import encoder_folder
+from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.spec import MINILM, BackboneSpec
 from tests.tiny import save_tiny_bert, tiny_spec
 

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adiabatic_ray.backbones import Backbone, TokenizedTexts, load_backbone
-from adiabatic_ray.encode import pad
-from adiabatic_ray.packed_tower import PackedTower
-from adiabatic_ray.token_rows import lay_out
-from adiabatic_ray.tune import trainable_names
+from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, load_backbone
+from adiabatic_ray.evaluation.encode import pad
+from adiabatic_ray.tuning.packed_tower import PackedTower
+from adiabatic_ray.tuning.token_rows import lay_out
+from adiabatic_ray.tuning.tune import trainable_names
 from tests.tiny import save_tiny_bert, save_tiny_xlm_roberta, tiny_spec
 
 TEXTS = ["a", "hello wörld, how are you?", "日本語", "one more", "and another one", "the last"]

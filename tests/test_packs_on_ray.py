@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 
 from adiabatic_ray import results
-from adiabatic_ray.cluster import start_ray
+from adiabatic_ray.evaluation.prepare import Loader
 from adiabatic_ray.events import EpochEvent
-from adiabatic_ray.orchestrator import pin_trials, run_sweep
-from adiabatic_ray.prepare import Loader
+from adiabatic_ray.on_ray.cluster import start_ray
+from adiabatic_ray.orchestration.orchestrator import pin_trials, run_sweep
 from adiabatic_ray.results import TrialStatus
 from adiabatic_ray.spec import SweepSpec, with_changes
 from tests.small_sweep import small_sweep

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from adiabatic_ray import prepare
-from adiabatic_ray.prepare import Loader
+from adiabatic_ray.evaluation import prepare
+from adiabatic_ray.evaluation.prepare import Loader
 from adiabatic_ray.spec import with_changes
 from tests.small_sweep import small_sweep
 

@@ -1,4 +1,4 @@
-"""Contracts of `adiabatic_ray.preservation`: hand-made numbers, agreement with the interval, statsmodels."""
+"""Contracts of `adiabatic_ray.statistics.preservation`: hand-made numbers, agreement with the interval, statsmodels."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from adiabatic_ray.inference import Reason, estimate_change, estimate_improvement
-from adiabatic_ray.preservation import mcnemar, non_inferiority
+from adiabatic_ray.statistics.inference import Reason, estimate_change, estimate_improvement
+from adiabatic_ray.statistics.preservation import mcnemar, non_inferiority
 from tests.statistics_cases import FOUR, random_statistics, statistics_of
 
 # --- non-inferiority ---

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adiabatic_ray.metrics import errors_per_query, pair_scores, pnd
-from adiabatic_ray.ranking import RankMeasures, rank_measures
+from adiabatic_ray.statistics.metrics import errors_per_query, pair_scores, pnd
+from adiabatic_ray.statistics.ranking import RankMeasures, rank_measures
 
 Query = tuple[list[float], list[float]]
 """Scores of a query's positives, and of its negatives."""

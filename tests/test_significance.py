@@ -1,4 +1,4 @@
-"""Contracts of `adiabatic_ray.significance`, against hand-made numbers, textbook formulas and a simulated null."""
+"""Contracts of `statistics.significance`, against hand-made numbers, textbook formulas and a simulated null."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from adiabatic_ray.metrics import count_errors
-from adiabatic_ray.significance import (
+from adiabatic_ray.statistics.metrics import count_errors
+from adiabatic_ray.statistics.significance import (
     PAPER_CRITICAL_Z,
     adjust_bh,
     cluster_weights,

@@ -1,4 +1,4 @@
-"""Contracts of `adiabatic_ray.simultaneous`: hand-made numbers, statsmodels, normal distributions as scipy has them."""
+"""Contracts of `statistics.simultaneous`: hand-made numbers, statsmodels, normal distributions as scipy has them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 from statsmodels.stats.multitest import multipletests
 
-from adiabatic_ray import simultaneous
-from adiabatic_ray.inference import estimate_improvement, log_ratio
-from adiabatic_ray.significance import adjust_bh, clustered_test
-from adiabatic_ray.simultaneous import adjust_by, simultaneous_test
+from adiabatic_ray.statistics import simultaneous
+from adiabatic_ray.statistics.inference import estimate_improvement, log_ratio
+from adiabatic_ray.statistics.significance import adjust_bh, clustered_test
+from adiabatic_ray.statistics.simultaneous import adjust_by, simultaneous_test
 from tests.statistics_cases import random_statistics
 
 FloatArray = NDArray[np.float64]

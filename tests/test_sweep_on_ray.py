@@ -16,18 +16,20 @@ import pyarrow as pa
 import pytest
 from mlflow.tracking import MlflowClient
 
-from adiabatic_ray import evaluate, results, tracking
-from adiabatic_ray.actors import use_threads
-from adiabatic_ray.cluster import start_ray
-from adiabatic_ray.counts import Counts
-from adiabatic_ray.encode import encode
-from adiabatic_ray.orchestrator import pin_trials, run_sweep
-from adiabatic_ray.prepare import Loader, prepare
+from adiabatic_ray import results
+from adiabatic_ray.encoders.towers import changed_tensors, load_changed, tuned_tower
+from adiabatic_ray.evaluation import evaluate
+from adiabatic_ray.evaluation.encode import encode
+from adiabatic_ray.evaluation.prepare import Loader, prepare
+from adiabatic_ray.on_ray import tracking
+from adiabatic_ray.on_ray.actors import use_threads
+from adiabatic_ray.on_ray.cluster import start_ray
+from adiabatic_ray.orchestration.orchestrator import pin_trials, run_sweep
 from adiabatic_ray.results import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec, with_changes
-from adiabatic_ray.towers import changed_tensors, load_changed, tuned_tower
+from adiabatic_ray.statistics.counts import Counts
 from adiabatic_ray.trial import Report, TrialContext, run_trial
-from adiabatic_ray.tune import Tuned, tune
+from adiabatic_ray.tuning.tune import Tuned, tune
 from tests.small_sweep import small_sweep
 
 pytestmark = pytest.mark.ray

@@ -14,12 +14,12 @@ import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
-from adiabatic_ray.backbones import Backbone, load_backbone
-from adiabatic_ray.encode import encode
-from adiabatic_ray.sentence_folders import NORMALIZE_NOTE
+from adiabatic_ray.encoders.backbones import Backbone, load_backbone
+from adiabatic_ray.encoders.sentence_folders import NORMALIZE_NOTE
+from adiabatic_ray.encoders.tower_sources import read_tower
+from adiabatic_ray.encoders.towers import FILE_NAME, save_tower, tuned_tower
+from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.spec import BackboneSpec
-from adiabatic_ray.tower_sources import read_tower
-from adiabatic_ray.towers import FILE_NAME, save_tower, tuned_tower
 from tests.tiny import save_tiny_bert, save_tiny_xlm_roberta, tiny_spec
 
 TEXTS = ("river stone", "Überzug", "鹽")

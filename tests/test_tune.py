@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adiabatic_ray.backbones import Backbone, load_backbone
-from adiabatic_ray.encode import encode, pad
-from adiabatic_ray.member import EpochReport
+from adiabatic_ray.encoders.backbones import Backbone, load_backbone
+from adiabatic_ray.evaluation.encode import encode, pad
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tune import trainable_names, tune
-from adiabatic_ray.tuning_data import TuningTriplets, seeded_batches
+from adiabatic_ray.tuning.member import EpochReport
+from adiabatic_ray.tuning.tune import trainable_names, tune
+from adiabatic_ray.tuning.tuning_data import TuningTriplets, seeded_batches
 from tests.tiny import save_tiny_bert, save_tiny_t5_encoder, tiny_spec
 
 BUDGET = 512

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adiabatic_ray.backbones import load_backbone
-from adiabatic_ray.data import load_pairs
-from adiabatic_ray.packages import encoder_folder
+from adiabatic_ray.corpora.data import load_pairs
+from adiabatic_ray.corpora.text_sets import Pair, PairSet, build_pairs
+from adiabatic_ray.encoders.backbones import load_backbone
+from adiabatic_ray.encoders.packages import encoder_folder
 from adiabatic_ray.sources import Xnli
 from adiabatic_ray.spec import MINILM, PACKAGED_E5, BackboneSpec
-from adiabatic_ray.text_sets import Pair, PairSet, build_pairs
 from benchmarks.check_untuned_xnli import counted, encode_pairs
 from tests.tiny import save_tiny_bert, tiny_spec
 

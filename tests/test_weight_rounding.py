@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adiabatic_ray.backbones import load_backbone
+from adiabatic_ray.encoders.backbones import load_backbone
 from adiabatic_ray.spec import PACKAGED_E5
 from benchmarks.check_weight_rounding import drawn_within, is_in_blocks, rounded
 

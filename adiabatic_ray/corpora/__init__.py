@@ -1,0 +1,1 @@
+"""Texts: from hub, disk or package to pairs, triplets and evaluation sets."""

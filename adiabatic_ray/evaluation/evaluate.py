@@ -1,0 +1,165 @@
+"""Scores one tower on one shard of an evaluation set.
+
+Partial results merge exactly (`counts`): one actor, many actors and no Ray at all give the same rows. A shard is one
+query language of a pair set or a fixed range of queries of a triplet set, whoever scores it; batches never cross a
+shard. The untuned tower goes through the same shards.
+
+Legend: L languages, U unique queries a language, N pairs, C clusters, R relations, M measures (cosine, distance),
+Q queries, P passages, D embedding size, K = statistics of a set, ordered as `Counts.keys`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from adiabatic_ray.encoders.backbones import TokenizedTexts, Tower
+from adiabatic_ray.evaluation.encode import encode
+from adiabatic_ray.statistics import metrics
+from adiabatic_ray.statistics.counts import MEASURES, Counts, Key, merge, no_ranks
+from adiabatic_ray.statistics.ranking import rank_measures
+
+SHARD_QUERIES = 1024
+"""Queries of one shard of a triplet set."""
+
+
+@dataclass(frozen=True)
+class PreparedPairs:
+    """Labelled pairs ready to score: token ids of the queries, bank rows of the passages, both language by language."""
+
+    name: str
+    languages: tuple[str, ...]
+    labels: tuple[str, ...]
+    queries: TokenizedTexts  # L * U, language after language
+    passages_PD: np.ndarray  # L * N rows, language after language
+    query_of_pair_N: np.ndarray
+    cluster_of_pair_N: np.ndarray
+    label_of_pair_N: np.ndarray
+
+    kind = "pairs"
+
+    @property
+    def shards(self) -> list[tuple[int, int]]:
+        """Row ranges of the queries: one per language."""
+        num_queries = len(self.queries) // len(self.languages)
+        return [(place * num_queries, (place + 1) * num_queries) for place in range(len(self.languages))]
+
+
+@dataclass(frozen=True)
+class PreparedTriplets:
+    """Queries with positives and negatives ready to score: rows of the bank per query, offsets [Q + 1], clusters."""
+
+    name: str
+    queries: TokenizedTexts
+    passages_PD: np.ndarray
+    positive_rows: np.ndarray
+    positive_offsets_Q1: np.ndarray
+    negative_rows: np.ndarray
+    negative_offsets_Q1: np.ndarray
+    cluster_of_query_Q: np.ndarray
+    """int32; empty where each query is a cluster of its own."""
+
+    kind = "triplets"
+
+    @property
+    def shards(self) -> list[tuple[int, int]]:
+        """Row ranges of the queries, `SHARD_QUERIES` each."""
+        total = len(self.queries)
+        return [(start, min(start + SHARD_QUERIES, total)) for start in range(0, total, SHARD_QUERIES)]
+
+
+Prepared = PreparedPairs | PreparedTriplets
+
+
+def score_shard(tower: Tower, prepared: Prepared, shard: tuple[int, int], token_budget: int) -> Counts:
+    """Counts of one shard.
+
+    Args:
+        tower: the query tower to score.
+        prepared: an evaluation set.
+        shard: a row range out of `prepared.shards`.
+        token_budget: see `encode.plan_batches`.
+
+    Raises:
+        ValueError: embeddings that are not finite, or of another size than the bank's.
+    """
+    queries = prepared.queries.select(np.arange(*shard))
+    queries_QD = encode(tower, queries, token_budget)
+    if queries_QD.shape[1] != prepared.passages_PD.shape[1]:
+        raise ValueError(
+            f"a tower must have the embedding size of its bank ({prepared.passages_PD.shape[1]}), got "
+            f"{queries_QD.shape[1]}; it was tuned from another backbone"
+        )
+    if isinstance(prepared, PreparedPairs):
+        return _count_pairs(prepared, prepared.shards.index(shard), queries_QD)
+    return _count_triplets(prepared, shard, queries_QD)
+
+
+def score_sets(tower: Tower, prepared: Iterable[Prepared], token_budget: int) -> list[Counts]:
+    """Counts of whole sets, one after another in this process: evaluation without Ray."""
+    return [merge([score_shard(tower, one, shard, token_budget) for shard in one.shards]) for one in prepared]
+
+
+def _count_pairs(prepared: PreparedPairs, query_place: int, queries_UD: np.ndarray) -> Counts:
+    """One query language against all passage languages: every positive pair against every negative pair."""
+    num_pairs = len(prepared.label_of_pair_N)
+    num_clusters = int(prepared.cluster_of_pair_N.max()) + 1
+    queries_ND = queries_UD[prepared.query_of_pair_N]
+    of_label = [prepared.label_of_pair_N == label for label in range(len(prepared.labels))]
+    clusters = [prepared.cluster_of_pair_N[chosen_N] for chosen_N in of_label]
+    sizes = [np.bincount(cluster, minlength=num_clusters).astype(np.int32) for cluster in clusters]
+    keys: list[Key] = []
+    by_positive, by_negative, positives, negatives = [], [], [], []
+    for passage_place, passage_language in enumerate(prepared.languages):
+        passages_ND = prepared.passages_PD[passage_place * num_pairs : (passage_place + 1) * num_pairs]
+        for measure, scores_N in zip(MEASURES, metrics.pair_scores(queries_ND, passages_ND), strict=True):
+            for label in range(1, len(prepared.labels)):
+                errors = metrics.count_errors(scores_N[of_label[0]], scores_N[of_label[label]])
+                keys.append(
+                    (
+                        f"{prepared.labels[0]}-{prepared.labels[label]}",
+                        measure,
+                        prepared.languages[query_place],
+                        passage_language,
+                    )
+                )
+                by_positive.append(np.bincount(clusters[0], errors[0], num_clusters).astype(np.int32))
+                by_negative.append(np.bincount(clusters[label], errors[1], num_clusters).astype(np.int32))
+                positives.append(sizes[0])
+                negatives.append(sizes[label])
+    arrays = (np.stack(by_positive), np.stack(by_negative), np.stack(positives), np.stack(negatives))
+    return Counts(prepared.name, prepared.kind, tuple(keys), *arrays, no_ranks(len(keys)))
+
+
+def _count_triplets(prepared: PreparedTriplets, shard: tuple[int, int], queries_QD: np.ndarray) -> Counts:
+    """All positives against all negatives of each query of the shard."""
+    start, stop = shard
+    sides = []
+    for rows, offsets_Q1 in (
+        (prepared.positive_rows, prepared.positive_offsets_Q1),
+        (prepared.negative_rows, prepared.negative_offsets_Q1),
+    ):
+        shard_offsets_Q1 = offsets_Q1[start : stop + 1]
+        passages = prepared.passages_PD[rows[shard_offsets_Q1[0] : shard_offsets_Q1[-1]]]
+        counts_Q = np.diff(shard_offsets_Q1)
+        scores = metrics.pair_scores(np.repeat(queries_QD, counts_Q, axis=0), passages)
+        sides.append((scores, shard_offsets_Q1 - shard_offsets_Q1[0], counts_Q.astype(np.int32)))
+    (positive_scores, positive_offsets_Q1, positives_Q), (negative_scores, negative_offsets_Q1, negatives_Q) = sides
+    layout = [
+        (positive_scores[place], positive_offsets_Q1, negative_scores[place], negative_offsets_Q1)
+        for place in range(len(MEASURES))
+    ]
+    errors_KQ = np.stack([metrics.errors_per_query(*one) for one in layout])
+    return Counts(
+        prepared.name,
+        prepared.kind,
+        tuple(("positive-negative", measure, "", "") for measure in MEASURES),
+        errors_KQ.astype(np.int32),
+        np.zeros((len(MEASURES), 0), dtype=np.int32),
+        np.stack([positives_Q] * len(MEASURES)),
+        np.stack([negatives_Q] * len(MEASURES)),
+        np.stack([np.stack(rank_measures(*one)) for one in layout]),
+        prepared.cluster_of_query_Q[start:stop],
+    )

@@ -1,0 +1,1 @@
+"""The cluster: actors that tune and score, Ray Tune on top of them, MLflow beside them."""

@@ -1,0 +1,256 @@
+"""MLflow as a view of a sweep: one parent run, one child per trial. The only file that imports mlflow.
+
+One process (the driver) writes. What it writes comes from the Parquet tables, and every metric carries the time stamp
+that stands there, so writing twice changes nothing: `sync` can be run at any time, and catches up after an outage. A
+trial that was interrupted leaves the points of its first attempt beside those of its second: same step, same value. If
+MLflow cannot be reached the sweep goes on and says so once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a sweep must not wait minutes for a server that is down
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+import mlflow
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
+
+from adiabatic_ray import results
+from adiabatic_ray.events import EpochEvent
+from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.statistics import metrics, significance
+
+TRIAL_TAG, RESULTS_TAG = "adiabatic.trial_id", "adiabatic.results"
+_PARENT_TAG, _NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
+_CURVES = ("train_loss", "validation_loss", "validation_errors")
+_RUN_STATUS = {TrialStatus.COMPLETE: "FINISHED", TrialStatus.DIVERGED: "FINISHED", TrialStatus.FAILED: "FAILED"}
+
+
+def default_uri(out: Path) -> str:
+    """SQLite beside the results."""
+    return f"sqlite:///{out.resolve() / 'mlflow.db'}"
+
+
+class Tracker:
+    """Writes one results folder into one MLflow experiment, named after the sweep."""
+
+    def __init__(self, out: Path, uri: str | None = None, warn: Callable[[str], None] | None = None) -> None:
+        """Nothing is contacted yet.
+
+        Args:
+            out: results folder.
+            uri: tracking server or database; none: SQLite beside the results.
+            warn: hears, once, that MLflow cannot be used; none: `adiabatic sync` shall fail loudly instead.
+        """
+        self._out, self.uri, self._warn = out, uri or default_uri(out), warn
+        self._usable = True
+        self._runs: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Find or create the parent run of the folder's sweep."""
+        self._guarded(self._open)
+
+    def catch_up(self) -> None:
+        """Write finished trials whose runs are missing or not closed: an earlier driver was stopped before it could.
+
+        A run is closed as finished by its last write, so such a run is whole.
+        """
+        self._guarded(self._catch_up)
+
+    def trial_epoch(self, event: EpochEvent) -> None:
+        """Write a running trial's epoch. The same point comes again from Parquet at the end: MLflow keeps one."""
+        points = {name: getattr(event, name) for name in _CURVES}
+        points_of_epoch = [
+            Metric(name, float(value), event.finished_at_ms, event.epoch)
+            for name, value in points.items()
+            if math.isfinite(value)
+        ]
+        self._guarded(lambda: self._client.log_batch(self._run_of(event.trial_id), metrics=points_of_epoch))
+
+    def sync_trial(self, trial_id: str, status: TrialStatus) -> None:
+        """Write a finished trial's parameters, curve and final measures from its tables."""
+        self._guarded(lambda: self._sync_trial(trial_id, status))
+
+    def finish(self, report: Path | None) -> None:
+        """Close the parent run and attach the report's files."""
+        self._guarded(lambda: self._finish(report))
+
+    def _guarded(self, write: Callable[[], object]) -> None:
+        if not self._usable:
+            return
+        if self._warn is None:
+            write()
+            return
+        try:
+            write()
+        except Exception as error:
+            self._usable = False
+            self._warn(
+                f"MLflow at {self.uri} cannot be used ({type(error).__name__}: {_first_line(error):.200}); the "
+                f"sweep goes on, its results are in Parquet. When MLflow is back: adiabatic sync {self._out}"
+            )
+
+    def _open(self) -> None:
+        sweep = results.read_sweep(self._out)
+        for chatty in ("alembic", "mlflow"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        self._client = MlflowClient(self.uri)
+        name = sweep["spec"]["name"]
+        experiment = self._client.get_experiment_by_name(name)
+        artifacts = (
+            None
+            if "://" in self.uri and not self.uri.startswith("sqlite")
+            else (self._out / "mlflow").resolve().as_uri()
+        )
+        self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(name, artifacts)
+        place = str(self._out.resolve())
+        parents = self._search(f"tags.`{RESULTS_TAG}` = '{place}'")
+        if parents:
+            self._parent = parents[0].info.run_id
+            self._client.update_run(self._parent, status="RUNNING")
+        else:
+            tags = {RESULTS_TAG: place, _NAME_TAG: name, "mlflow.note.content": sweep["spec"]["question"]}
+            self._parent = self._client.create_run(self._experiment, tags=tags).info.run_id
+            spec = sweep["spec"]
+            parameters = {"num_trials": len(sweep["trial_ids"]), "backbone": spec["trial"]["backbone"]["name"]}
+            parameters |= {f"grid.{path}": json.dumps(values) for path, values in spec["grid"].items()}
+            self._client.log_batch(
+                self._parent, params=[Param(key, str(value)[:6000]) for key, value in parameters.items()]
+            )
+        children = self._search(f"tags.`{_PARENT_TAG}` = '{self._parent}'")
+        trials = {run.data.tags[TRIAL_TAG]: run.info for run in children if TRIAL_TAG in run.data.tags}
+        self._runs = {trial_id: info.run_id for trial_id, info in trials.items()}
+        self._closed = {trial_id for trial_id, info in trials.items() if info.status == "FINISHED"}
+
+    def _catch_up(self) -> None:
+        for trial_id, status in results.finished_trials(self._out).items():
+            if trial_id not in self._closed:
+                self._sync_trial(trial_id, status)
+
+    def _search(self, condition: str) -> list[Any]:
+        found: list[Any] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs([self._experiment], condition, max_results=1000, page_token=token)
+            found.extend(page)
+            token = page.token
+            if not token:
+                return found
+
+    def _run_of(self, trial_id: str) -> str:
+        if trial_id not in self._runs:
+            tags = {TRIAL_TAG: trial_id, _PARENT_TAG: self._parent, _NAME_TAG: trial_id}
+            self._runs[trial_id] = self._client.create_run(self._experiment, tags=tags).info.run_id
+        return self._runs[trial_id]
+
+    def _sync_trial(self, trial_id: str, status: TrialStatus) -> None:
+        run_id = self._run_of(trial_id)
+        if status is not TrialStatus.FAILED:
+            (row,) = results.read_table(self._out, "trials", [trial_id]).to_pylist()
+            parameters = [
+                Param(name, str(row[name]))
+                for name in ("learning_rate", "freeze", "seed", "batch_size", "margin", "weight_decay", "backbone")
+            ]
+            finished_ms = _milliseconds(row["finished_at"])
+            measures = {
+                name: row[name] for name in ("tune_s", "evaluate_s", "num_epochs", "kept_epoch", "peak_memory_bytes")
+            }
+            if status is TrialStatus.COMPLETE:
+                measures |= final_measures(self._out, trial_id)
+            logged = _curve_metrics(self._out, trial_id)
+            logged += [
+                Metric(name, float(value), finished_ms, row["num_epochs"])
+                for name, value in measures.items()
+                if math.isfinite(value)
+            ]
+            for start in range(0, len(logged), 1000):  # MLflow's limit for one request
+                self._client.log_batch(run_id, metrics=logged[start : start + 1000])
+            self._client.log_batch(run_id, params=parameters, tags=[RunTag("status", status.value)])
+        else:
+            self._client.set_tag(run_id, "status", status.value)
+        self._client.set_terminated(run_id, _RUN_STATUS[status])
+
+    def _finish(self, report: Path | None) -> None:
+        if report is not None:
+            self._client.log_artifacts(self._parent, str(report), "report")
+        self._client.set_terminated(self._parent)
+
+
+def sync(out: Path, uri: str | None) -> int:
+    """Write everything that a results folder holds into MLflow; safe to repeat.
+
+    Returns:
+        Number of trials written.
+
+    Raises:
+        ValueError: no results there, or MLflow cannot be reached.
+    """
+    finished = results.finished_trials(out)
+    failed = dict.fromkeys(results.failed_trials(out), TrialStatus.FAILED)
+    tracker = Tracker(out, uri)
+    report = out / "report"
+    try:
+        tracker.open()
+        for trial_id, status in (finished | failed).items():
+            tracker.sync_trial(trial_id, status)
+        tracker.finish(report if report.is_dir() else None)
+    except mlflow.exceptions.MlflowException as error:
+        raise ValueError(
+            f"MLflow must answer at {tracker.uri}, got {_first_line(error):.300}; start it, or give --tracking-uri"
+        ) from error
+    return len(finished) + len(failed)
+
+
+def final_measures(out: Path, trial_id: str) -> dict[str, float]:
+    """A trial's measures for MLflow: per set, relation and measure, from the `scores` table.
+
+    Triplets: improvement. Pairs: improvement of the mean PND over language pairs, and the number of pairs improved and
+    degraded by the paper's z-test (|z| > 1.96) and by the clustered test (Benjamini-Hochberg, 5%).
+    """
+    scores = results.read_table(out, "scores", [trial_id]).to_pandas()
+    measures: dict[str, float] = {}
+    for (name, kind, relation, measure), group in scores.groupby(["set", "kind", "relation", "measure"], sort=False):
+        prefix = f"{name}/{relation}/{measure}"
+        if kind == "triplets":
+            measures[f"{name}/{measure}/improvement"] = float(group["improvement"].iloc[0])
+            continue
+        untuned, tuned = group["pnd_untuned"].to_numpy(), group["pnd_tuned"].to_numpy()
+        tests: dict[str, np.ndarray] = {
+            "paper": np.abs(group["paper_z"].to_numpy()) > significance.PAPER_CRITICAL_Z,
+            "clustered": group["bh_p"].to_numpy() <= 0.05,
+        }
+        measures[f"{prefix}/mean_improvement"] = float(metrics.improvement(untuned.mean(), tuned.mean()))
+        for test, significant in tests.items():
+            measures[f"{prefix}/{test}_improved"] = float((significant & (tuned < untuned)).sum())
+            measures[f"{prefix}/{test}_degraded"] = float((significant & (tuned > untuned)).sum())
+    return measures
+
+
+def _curve_metrics(out: Path, trial_id: str) -> list[Metric]:
+    rows = results.read_table(out, "curves", [trial_id]).to_pylist()
+    return [
+        Metric(name, float(row[name]), _milliseconds(row["finished_at"]), row["epoch"])
+        for row in rows
+        for name in _CURVES
+        if math.isfinite(row[name])
+    ]
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "no message")
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

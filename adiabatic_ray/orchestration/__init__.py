@@ -1,0 +1,1 @@
+"""Whole runs: a sweep, the evaluation of one tower, a dry run."""

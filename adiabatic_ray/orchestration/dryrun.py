@@ -1,0 +1,101 @@
+"""What a sweep would do, without starting Ray: trials, parameter counts, bank sizes, an estimate of the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adiabatic_ray.encoders.backbones import Backbone
+from adiabatic_ray.evaluation.prepare import Inputs, Loader
+from adiabatic_ray.orchestration.orchestrator import pin_trials
+from adiabatic_ray.spec import SweepSpec, TrialSpec
+from adiabatic_ray.tuning.tune import trainable_names
+
+SAMPLED_TEXTS = 1000
+"""Texts tokenised to estimate the mean length of a list."""
+
+
+@dataclass(frozen=True)
+class FreezeCount:
+    """Weights that a freeze plan lets train, and holds."""
+
+    freeze: str
+    num_trainable: int
+    num_frozen: int
+
+
+@dataclass(frozen=True)
+class BankEstimate:
+    """One passage bank: texts, bytes of its float32 embeddings, tokens to encode once."""
+
+    name: str
+    num_texts: int
+    num_bytes: int
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """The plan of a sweep."""
+
+    trials: tuple[TrialSpec, ...]
+    freezing: tuple[FreezeCount, ...]
+    banks: tuple[BankEstimate, ...]
+    tuning_tokens_per_epoch: int
+    """Query tokens of one epoch of the first trial; a training step costs about three forward passes."""
+    evaluation_tokens: int
+    """Query tokens of one evaluation."""
+    flops_per_token: int
+    """Forward pass: two operations for each weight outside the embedding block."""
+
+    def total_flops(self, num_epochs: int) -> float:
+        """Work of the whole sweep, if every trial tunes for so many epochs: banks, untuned scores, tuning, scores."""
+        tokens = sum(bank.num_tokens for bank in self.banks) + self.evaluation_tokens * (1 + len(self.trials))
+        tokens += 3 * self.tuning_tokens_per_epoch * num_epochs * len(self.trials)
+        return float(tokens) * self.flops_per_token
+
+
+def dry_run(spec: SweepSpec) -> DryRun:
+    """Load backbone and texts, expand and count. Nothing is encoded or written.
+
+    Raises:
+        ValueError: as `run_sweep` would.
+    """
+    loader = Loader()
+    trials = pin_trials(spec, loader)
+    freezing, banks = {}, {}
+    for trial in trials:
+        inputs = loader.load(trial)
+        weights = inputs.backbone.weights
+        trainable, frozen = trainable_names(inputs.backbone, trial.tuning.freeze)
+        counts = [sum(weights[name].size for name in names) for names in (trainable, frozen)]
+        freezing[trial.tuning.freeze] = FreezeCount(trial.tuning.freeze, counts[0], counts[1])
+        names = [f"{trial.source.name} (tuning)", f"{trial.source.name} (validation)"]
+        names += [source.name for source in trial.evaluation.sets]
+        for name, texts in zip(names, inputs.bank_texts(), strict=True):
+            if (inputs.backbone.encoder_digest, name) not in banks:
+                banks[inputs.backbone.encoder_digest, name] = _bank_estimate(inputs, name, texts)
+    first = loader.load(trials[0])
+    prefix = first.backbone.spec.query_prefix
+    tuning = trials[0].tuning
+    per_query = _mean_tokens(first.backbone, first.tuning.queries, prefix)
+    return DryRun(
+        tuple(trials),
+        tuple(freezing.values()),
+        tuple(banks.values()),
+        int(per_query * tuning.batch_size * tuning.batches_per_epoch),
+        sum(int(_mean_tokens(first.backbone, queries, prefix) * len(queries)) for queries in first.query_texts()),
+        2 * sum(array.size for name, array in first.backbone.weights.items() if "embedding" not in name),
+    )
+
+
+def _bank_estimate(inputs: Inputs, name: str, texts: list[str]) -> BankEstimate:
+    mean = _mean_tokens(inputs.backbone, texts, inputs.backbone.spec.passage_prefix)
+    return BankEstimate(name, len(texts), len(texts) * inputs.backbone.embedding_size * 4, int(mean * len(texts)))
+
+
+def _mean_tokens(backbone: Backbone, texts: list[str], prefix: str) -> float:
+    """Mean tokens of a text, from an evenly spaced sample."""
+    places = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), SAMPLED_TEXTS)).astype(int))
+    return float(backbone.tokenize([texts[place] for place in places], prefix).lengths().mean())

@@ -1,0 +1,219 @@
+"""Runs a sweep: pin, build the banks, place the evaluation pool, let Ray Tune schedule the trials that are missing.
+
+Ray is a shell around `trial.run_trial`. The order of the steps is what keeps a cluster from locking up: banks are built
+by tasks that end, then the pools that score and tune are placed, and only then do trials, which hold neither CPU nor
+GPU, lease what the pools offer. A trial that is finished on disk is never run again, so running the same command again
+resumes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from adiabatic_ray import provenance, results
+from adiabatic_ray.encoders.backbones import Backbone
+from adiabatic_ray.evaluation.prepare import EvaluationInputs, Inputs, Loader, prepare
+from adiabatic_ray.events import Listener, StageListener
+from adiabatic_ray.on_ray.actors import EvaluationPool, SharedSets, device_for, ensure_banks
+from adiabatic_ray.on_ray.cluster import check_resources, num_tuners
+from adiabatic_ray.on_ray.scheduling import Group, schedule
+from adiabatic_ray.on_ray.tuners import MaterialRefs, TunerPool
+from adiabatic_ray.results import ResultsError, TrialStatus
+from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, TuningSpec, UntunedSpec
+from adiabatic_ray.statistics import counts
+from adiabatic_ray.statistics.counts import Counts
+from adiabatic_ray.tuning.pack import packs_alone
+from adiabatic_ray.tuning.tune import trainable_names
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """How a run of a sweep ended, counted in trials."""
+
+    num_trials: int
+    num_finished_before: int
+    statuses: Mapping[str, TrialStatus]
+    """Trials of this run: id -> terminal state."""
+
+
+def pin_trials(spec: SweepSpec, loader: Loader) -> list[TrialSpec]:
+    """The sweep's trials with digests filled in, checked as far as that is possible without running them.
+
+    Raises:
+        ValueError: data or weights that cannot be loaded, two trials of the same content, a freeze plan that matches
+            nothing or leaves nothing to train, fewer samples than one batch, no validation samples.
+    """
+    trials = [loader.pin(trial) for trial in spec.expand()]
+    first_with_id: dict[str, int] = {}
+    for position, trial in enumerate(trials):
+        if (other := first_with_id.setdefault(trial.trial_id, position)) != position:
+            raise ValueError(
+                f"trials must differ, got the same content at positions {other} and {position} ({trial.trial_id}); "
+                "remove one of the two"
+            )
+        inputs = loader.load(trial)
+        if not trainable_names(inputs.backbone, trial.tuning.freeze)[0]:
+            raise ValueError(f"a trial must train something, got {trial.tuning.freeze!r}, which freezes every tensor")
+        if len(inputs.tuning.queries) < trial.tuning.batch_size:
+            raise ValueError(
+                f"{trial.source.name}: tuning needs at least one batch of {trial.tuning.batch_size} samples, got "
+                f"{len(inputs.tuning.queries)}; lower tuning.batch_size or raise num_tune"
+            )
+    return trials
+
+
+def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> SweepOutcome:
+    """Run every trial of a sweep that is not finished yet.
+
+    Ray must be initialised: locally, or connected to a cluster.
+
+    Args:
+        spec: the sweep.
+        out: results folder, shared by all nodes.
+        banks: folder of passage banks, read and written by this process only.
+        listener: hears of progress.
+
+    Raises:
+        ValueError: anything the user must mend; nothing was started then, or what was done is kept.
+        OSError: the results folder cannot be written.
+        KeyboardInterrupt: stopped by ctrl-C; finished trials are on disk.
+    """
+    listener.stage("reading backbone and texts")
+    loader = Loader()
+    trials = {trial.trial_id: trial for trial in pin_trials(spec, loader)}
+    _record_sweep(spec, out, list(trials))
+    done = results.finished_trials(out)
+    if others := len(done.keys() - trials.keys()):
+        listener.stage(
+            f"{others} finished trials in {out} are not of this sweep as it is now; its report leaves them out"
+        )
+    pending = {trial_id: trial for trial_id, trial in trials.items() if trial_id not in done}
+    num_before = len(trials) - len(pending)
+    if not pending:
+        listener.sweep_started(len(trials), num_before)
+        return SweepOutcome(len(trials), num_before, {})
+    check_resources(spec.cluster, listener)
+    _announce_loners(
+        spec.cluster, [(loader.load(trial).backbone, trial.tuning) for trial in pending.values()], listener
+    )
+    group_of = {trial_id: _group_key(trial) for trial_id, trial in pending.items()}
+    shared = {}
+    for trial_id, key in group_of.items():
+        if key not in shared:
+            parts = _share(key, loader.load(pending[trial_id]), banks, spec.cluster, listener)
+            shared[key] = untuned_id_of(pending[trial_id].untuned, spec.cluster), *parts
+    listener.stage("placing the evaluation pool")
+    pool = EvaluationPool.place(spec.cluster)
+    try:
+        listener.stage("scoring the untuned backbone")
+        groups = {key: _group(*parts, pool, out) for key, parts in shared.items()}
+        tuners = TunerPool.place(spec.cluster, num_tuners(spec.cluster, len(pending)), out.resolve() / "states")
+        try:
+            listener.sweep_started(len(trials), num_before)
+            statuses = schedule(spec, out, pending, group_of, groups, pool, tuners, listener)
+        finally:
+            tuners.close()
+    finally:
+        pool.close()
+    return SweepOutcome(len(trials), num_before, statuses)
+
+
+def _announce_loners(
+    cluster: ClusterSpec, trials: Sequence[tuple[Backbone, TuningSpec]], listener: StageListener
+) -> None:
+    num_alone = sum(packs_alone(backbone, tuning) for backbone, tuning in trials)
+    if cluster.pack_size > 1 and num_alone:
+        listener.stage(
+            f"{num_alone} of {len(trials)} trials are tuned one at a time and not in packs: they have dropout, or an "
+            "encoder of another layout than BERT's"
+        )
+
+
+def _share(
+    key: str, inputs: Inputs, banks: Path, cluster: ClusterSpec, listener: Listener
+) -> tuple[MaterialRefs, SharedSets]:
+    """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks."""
+    backbone_ref = ray.put(inputs.backbone)
+    kit = prepare(inputs, open_banks(inputs, backbone_ref, banks, cluster, listener))
+    sets = SharedSets.put(backbone_ref, kit.evaluation, inputs.token_budget)
+    tuning_ref = ray.put((kit.tuning, kit.validation))
+    return MaterialRefs(key, backbone_ref, tuning_ref, inputs.token_budget), sets
+
+
+def open_banks(
+    inputs: EvaluationInputs, backbone_ref: Any, banks: Path, cluster: ClusterSpec, listener: StageListener
+) -> list[np.ndarray]:
+    """Banks [P, D] in the order of `inputs.bank_texts()`; what is missing is encoded first.
+
+    Raises:
+        ValueError: as `ensure_banks`.
+    """
+    listener.stage("passage bank")
+    opened = ensure_banks(
+        banks,
+        [(inputs.bank_key(texts), texts) for texts in inputs.bank_texts()],
+        inputs.backbone,
+        backbone_ref,
+        cluster,
+        lambda done, total: listener.counted("passages", done, total),
+    )
+    return [np.asarray(bank_PD) for bank_PD in opened]
+
+
+def _group(untuned_id: str, material: MaterialRefs, sets: SharedSets, pool: EvaluationPool, out: Path) -> Group:
+    untuned = untuned_counts(untuned_id, lambda: pool.score({}, sets), out)
+    return Group(material, sets, untuned_id, ray.put(untuned))
+
+
+def untuned_counts(untuned_id: str, score: Callable[[], list[Counts]], out: Path) -> list[Counts]:
+    """Counts of an untuned backbone: from the results folder when they are there, else scored and kept there.
+
+    Raises:
+        ResultsError: a table of another schema version.
+        OSError: the folder cannot be written.
+    """
+    if not results.table_path(out, "untuned", untuned_id).is_file():
+        results.write_table(out, "untuned", untuned_id, counts.untuned_rows(untuned_id, score()))
+    return counts.counts_from_rows(results.read_table(out, "untuned", [untuned_id]).to_pylist())
+
+
+def _group_key(trial: TrialSpec) -> str:
+    """Hash of what the trials of a group share: all but how they are tuned."""
+    shared = trial.model_copy(update={"tuning": type(trial.tuning)()})
+    return hashlib.sha256(shared.canonical().encode()).hexdigest()[:16]
+
+
+def untuned_id_of(untuned: UntunedSpec, cluster: ClusterSpec) -> str:
+    """Names an untuned backbone's counts: its content, and what else moves the last bits of an embedding.
+
+    A tower that is scored on another device, with other threads or by another torch is compared with an untuned tower
+    scored alike, so that rate 0 changes nothing.
+    """
+    alike = [
+        device_for(cluster.evaluator_gpus),
+        cluster.evaluator_threads,
+        *(provenance.version(name) for name in ("torch", "transformers")),
+    ]
+    return f"{untuned.untuned_id}-{hashlib.sha256(json.dumps(alike).encode()).hexdigest()[:6]}"
+
+
+def _record_sweep(spec: SweepSpec, out: Path, trial_ids: Sequence[str]) -> None:
+    """Write sweep.json, or refuse a folder that belongs to another sweep."""
+    if (out / "sweep.json").exists():
+        other = results.read_sweep(out)["spec"]["name"]
+        if other != spec.name:
+            raise ResultsError(
+                f"a results folder belongs to one sweep, got {out}, which holds {other!r}, for {spec.name!r}; "
+                "give another --out"
+            )
+    elif any((out / "trials").glob("*.parquet")):  # towers that were evaluated alone may be there before a sweep
+        raise ResultsError(f"a results folder with trials has its sweep.json, got {out} without; give another --out")
+    results.write_sweep(out, spec.model_dump(mode="json"), trial_ids, provenance.collect())

@@ -1,0 +1,1 @@
+"""Measures and inference: from similarities and counts to rates, intervals and tests. numpy and scipy only."""

@@ -1,0 +1,46 @@
+"""Where a trial's tuning was left: a safetensors file each, so that a lost process costs minutes and not the trial.
+
+Nothing is pickled. A file that is damaged counts as none: the trial starts over.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors
+from safetensors.torch import save
+
+from adiabatic_ray.results import replacing
+from adiabatic_ray.tuning.member import MemberState, reports_from_json
+
+
+def save_state(folder: Path, trial_id: str, state: MemberState) -> None:
+    """Write a trial's state, whole or not at all, over an older one.
+
+    Raises:
+        OSError: the disk is full or read-only; the older state is still there then.
+    """
+    content = save(dict(state.tensors), metadata={"trial_id": trial_id, "reports": state.reports_json()})
+    with replacing(_path(folder, trial_id)) as temporary:
+        temporary.write_bytes(content)
+
+
+def load_state(folder: Path, trial_id: str) -> MemberState | None:
+    """The state that was last saved, or None: there is none, or its file is damaged or another trial's."""
+    try:
+        with safetensors.safe_open(_path(folder, trial_id), framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
+        reports = reports_from_json(metadata["reports"])
+    except (FileNotFoundError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
+        return None
+    return MemberState(tensors, reports) if metadata.get("trial_id") == trial_id and reports else None
+
+
+def remove_state(folder: Path, trial_id: str) -> None:
+    """Forget a trial's state: it is done."""
+    _path(folder, trial_id).unlink(missing_ok=True)
+
+
+def _path(folder: Path, trial_id: str) -> Path:
+    return folder / f"{trial_id}.safetensors"
