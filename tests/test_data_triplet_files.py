@@ -1,19 +1,16 @@
-"""A user's own files and arXiv metadata: what is read, and what is said when it can't be."""
+"""A user's own triplets: what is read, and what is said when it can't be."""
 
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from adiabatic_ray.corpora.data import TripletSet, load_pairs, load_triplets, load_tuning, tuning_digest
-from adiabatic_ray.corpora.record_files import count_records, read_records
-from adiabatic_ray.sources import ArxivTriplets, PairFile, TripletFile
+from adiabatic_ray.corpora.data import load_triplets, load_tuning, tuning_digest
+from adiabatic_ray.sources import TripletFile
+from tests.record_rows import comparisons, write_lines, write_parquet
 
 ROWS = [
     {"query": "q0", "positives": ["p0", "p0b"], "negatives": ["n0", "n0b", "n0c"]},
@@ -23,31 +20,8 @@ ROWS = [
 ]
 
 
-def write_lines(path: Path, rows: list[object]) -> Path:
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    if path.suffix == ".gz":
-        path.write_bytes(gzip.compress(text.encode()))
-    else:
-        path.write_text(text, encoding="utf-8")
-    return path
-
-
-def write_parquet(path: Path, rows: list[dict[str, object]]) -> Path:
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    return path
-
-
 def triplets(path: Path, **sizes: int | None) -> TripletFile:
     return TripletFile(name="mine", path=str(path), **sizes)
-
-
-def comparisons(texts: TripletSet) -> list[tuple[str, list[str], list[str]]]:
-    """Queries with their texts, the compressed rows undone."""
-    sides = []
-    for rows, offsets in ((texts.positive_rows, texts.positive_offsets), (texts.negative_rows, texts.negative_offsets)):
-        bounds = itertools.pairwise(offsets)
-        sides.append([[texts.passages[row] for row in rows[first:last]] for first, last in bounds])
-    return list(zip(texts.queries, *sides, strict=True))
 
 
 @pytest.mark.parametrize("name", ["t.jsonl", "t.json", "t.jsonl.gz", "t.parquet"])
@@ -75,25 +49,6 @@ def test_the_format_makes_no_difference(tmp_path):
 def test_short_keys_and_single_texts(tmp_path):
     path = write_lines(tmp_path / "t.jsonl", [{"query": "q", "pos": "p", "neg": ["n"]}])
     assert comparisons(load_triplets(triplets(path), "evaluation")) == [("q", ["p"], ["n"])]
-
-
-@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
-def test_records_are_read_by_range(tmp_path, name, monkeypatch):
-    monkeypatch.setattr("adiabatic_ray.corpora.record_files.ROWS_PER_BATCH", 3)
-    rows = [{"n": number} for number in range(10)]
-    path = (write_parquet if name.endswith("parquet") else write_lines)(tmp_path / name, rows)
-    assert count_records(path) == 10
-    for start, stop in [(0, None), (0, 3), (2, 7), (3, 6), (9, 10), (10, None), (4, 4)]:
-        found = list(read_records(path, start, stop))
-        assert [record.content["n"] for record in found] == list(range(10))[start:stop]
-        assert [record.place.rpartition(" ")[2] for record in found] == [str(n + 1) for n in range(10)[start:stop]]
-
-
-def test_blank_lines_are_no_records(tmp_path):
-    path = tmp_path / "t.jsonl"
-    path.write_text('{"n": 1}\n\n{"n": 2}\n\n', encoding="utf-8")
-    assert count_records(path) == 2
-    assert [record.place.rpartition(", ")[2] for record in read_records(path)] == ["line 1", "line 3"]
 
 
 GOOD = json.dumps(ROWS[0])
@@ -257,147 +212,3 @@ def test_no_validation_part(tmp_path):
     assert load_triplets(pinned, "tune").queries == ["q0", "q1", "q2"]
     with pytest.raises(ValueError, match="raise num_validation"):
         load_triplets(pinned, "validation")
-
-
-# arXiv -------------------------------------------------------------------------------------------------------------
-
-
-def paper(number: int, **changes: object) -> dict[str, object]:
-    return {
-        "id": f"0704.{number:04}",
-        "title": f"Title\n  of {number}",
-        "abstract": f"  First of {number}.\nSecond of\n{number}. Third.\n",
-        "categories": "math.CO cs.DM",
-    } | changes
-
-
-def arxiv(path: Path, **changes: object) -> ArxivTriplets:
-    return ArxivTriplets(path=str(path), **changes)
-
-
-def test_titles_and_abstracts_lose_their_line_breaks(tmp_path):
-    texts = load_triplets(arxiv(write_lines(tmp_path / "a.json", [paper(n) for n in range(5)])), "evaluation")
-    whole = {f"Title of {n}": f"First of {n}. Second of {n}. Third." for n in range(5)}
-    assert {query: positive for query, (positive,), _ in comparisons(texts)} == whole
-    for query, _, (negative,) in comparisons(texts):
-        assert negative in whole.values() and negative != whole[query]
-
-
-def test_first_sentence_against_the_rest(tmp_path):
-    rows = [paper(n) for n in range(4)] + [paper(4, abstract="One sentence."), paper(5, abstract=" \n")]
-    texts = load_triplets(arxiv(write_lines(tmp_path / "a.jsonl.gz", rows), flavour="first"), "evaluation")
-    assert {query: positive for query, (positive,), _ in comparisons(texts)} == {
-        f"First of {n}.": f"Second of {n}. Third." for n in range(4)
-    }
-
-
-def test_samples_of_papers_do_not_depend_on_the_order_of_the_file(tmp_path):
-    rows = [paper(n) for n in range(40)]
-    one = arxiv(write_lines(tmp_path / "a.jsonl", rows), num_papers=10, num_tune=4, num_validation=2)
-    two = one.model_copy(update={"path": str(write_lines(tmp_path / "b.jsonl", rows[::-1] + rows[:3]))})
-    parts = [load_triplets(one, part) for part in ("tune", "validation", "evaluation")]
-    assert [len(part.queries) for part in parts] == [4, 2, 4]
-    assert [part.digest for part in parts] == [
-        load_triplets(two, part).digest for part in ("tune", "validation", "evaluation")
-    ]
-    queries = [query for part in parts for query in part.queries]
-    assert len(set(queries)) == 10
-    for part in parts:  # negatives come from the same part, so that parts share no text
-        assert sorted(part.passages) == sorted(positive for _, (positive,), _ in comparisons(part))
-    other = one.model_copy(update={"negative_seed": 1})
-    assert set(load_triplets(other, "tune").queries) != set(parts[0].queries)
-    wider = one.model_copy(update={"num_papers": 20, "num_tune": 10})
-    assert load_triplets(wider, "tune").queries == queries  # a larger sample only adds
-
-
-def test_arxiv_complaints(tmp_path):
-    path = write_lines(tmp_path / "a.jsonl", [paper(1), paper(2)])
-    with pytest.raises(ValueError, match="at most the 2 usable papers there are, got 5"):
-        load_triplets(arxiv(path, num_papers=5), "evaluation")
-    with pytest.raises(ValueError, match="a part needs 2, got one for tune"):
-        load_triplets(arxiv(path, num_tune=1), "tune")
-    write_lines(path, [paper(1), {"id": "x", "Title": "t"}])
-    with pytest.raises(ValueError, match="line 2: a paper needs 'title', got the keys"):
-        load_triplets(arxiv(path), "evaluation")
-
-
-@pytest.mark.realdata
-@pytest.mark.parametrize(("flavour", "most_lost"), [("title", 0), ("first", 2000)])
-def test_real_arxiv(real_data, flavour, most_lost):
-    texts = load_triplets(arxiv(real_data / "arxiv_30k.parquet", flavour=flavour), "evaluation")
-    assert 30_000 - most_lost <= len(texts.queries) <= 30_000
-    assert not any("\n" in text for text in (*texts.queries, *texts.passages))
-    assert (texts.positive_rows != texts.negative_rows).all()
-
-
-# labelled pairs ----------------------------------------------------------------------------------------------------
-
-PAIR_ROWS = [
-    {"query": {"en": "a", "de": "A"}, "passage": {"en": "b", "de": "B"}, "label": "same"},
-    {"query": {"en": "a", "de": "A"}, "passage": {"en": "c", "de": "C"}, "label": "unrelated"},
-    {"query": {"en": "d", "de": "A"}, "passage": {"en": "b", "de": "B"}, "label": "opposite"},
-]
-
-
-def pairs(path: Path, **changes: object) -> PairFile:
-    return PairFile(
-        **({"name": "mine", "path": str(path), "languages": ("en", "de"), "positive_label": "same"} | changes)
-    )
-
-
-@pytest.mark.parametrize("name", ["p.jsonl", "p.parquet"])
-def test_a_pair_file(tmp_path, name):
-    path = (write_parquet if name.endswith("parquet") else write_lines)(tmp_path / name, PAIR_ROWS)
-    texts = load_pairs(pairs(path))
-    assert texts.labels == ("same", "opposite", "unrelated")
-    assert texts.query_texts == {"en": ["a", "d"], "de": ["A", "A"]}
-    assert texts.passage_texts == {"en": ["b", "c", "b"], "de": ["B", "C", "B"]}
-    assert texts.query_of_pair.tolist() == [0, 0, 1] and texts.cluster_of_pair.tolist() == [0, 0, 1]
-    assert texts.label_of_pair.tolist() == [0, 2, 1]
-    assert load_pairs(pairs(path, languages=("de",))).query_texts == {"de": ["A"]}
-    pinned = pairs(path, digest=texts.digest)
-    assert load_pairs(pinned).digest == texts.digest
-    with pytest.raises(ValueError, match="must be those it is pinned to"):
-        load_pairs(pairs(path, digest="0" * 64))
-
-
-def test_labels_are_spelt_alike_and_come_from_the_list_where_one_is_given(tmp_path):
-    misspelt = write_lines(tmp_path / "m.jsonl", [*PAIR_ROWS, {**PAIR_ROWS[0], "label": "Same "}])
-    with pytest.raises(ValueError, match="labels must be spelt alike, got 'Same ' and 'same'"):
-        load_pairs(pairs(misspelt))
-    path = write_lines(tmp_path / "p.jsonl", PAIR_ROWS)
-    assert load_pairs(pairs(path, negative_labels=("unrelated", "opposite"))).labels[0] == "same"
-    with pytest.raises(ValueError, match=r"or one of \('unrelated',\), got \['opposite'\]"):
-        load_pairs(pairs(path, negative_labels=("unrelated",)))
-
-
-def test_clusters_that_are_named(tmp_path):
-    rows = [{**row, "cluster": cluster} for row, cluster in zip(PAIR_ROWS, (7, 8, 7), strict=True)]
-    assert load_pairs(pairs(write_lines(tmp_path / "p.jsonl", rows))).cluster_of_pair.tolist() == [0, 1, 0]
-
-
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        ([*PAIR_ROWS, {**PAIR_ROWS[0], "label": 1}], "line 4: 'label' must be a text, got 1"),
-        ([*PAIR_ROWS, {**PAIR_ROWS[0], "label": ""}], "line 4: 'label' must not be empty"),
-        ([*PAIR_ROWS, {**PAIR_ROWS[0], "query": {"en": "a"}}], "line 4: 'query' must have every language"),
-        ([*PAIR_ROWS, {**PAIR_ROWS[0], "query": "a"}], "line 4: 'query' must give a text by language"),
-        ([*PAIR_ROWS, {**PAIR_ROWS[0], "passage": {"en": "a", "de": " "}}], "line 4: 'passage.de' must not be empty"),
-        ([*PAIR_ROWS, {**PAIR_ROWS[0], "cluster": 1}], "line 4: all records name a cluster or none does"),
-        ([*PAIR_ROWS, {**PAIR_ROWS[0], "cluster": [1]}], "line 4: 'cluster' must be a text or an integer"),
-        ([{"query": PAIR_ROWS[0]["query"], "label": "same"}], "line 1: a record needs 'passage'"),
-        (
-            [{**row, "id": identifier} for row, identifier in zip(PAIR_ROWS, ("a", "b", "a"), strict=True)],
-            "line 3: each 'id' may stand once, got 'a', which is also that of",
-        ),
-        ([{**PAIR_ROWS[0], "id": [1]}], "line 1: 'id' must be a text or an integer, got [1]"),
-        ([], "needs pairs, got none"),
-        (PAIR_ROWS[:1], "at least two labels; got labels ['same']"),
-        (PAIR_ROWS[1:], "without pairs ['same']"),
-    ],
-)
-def test_bad_pairs_are_named(tmp_path, rows, said):
-    with pytest.raises(ValueError) as caught:
-        load_pairs(pairs(write_lines(tmp_path / "p.jsonl", rows)))
-    assert said in str(caught.value) and "p.jsonl" in str(caught.value)
