@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.schemas import TrialStatus
 
 
 @dataclass(frozen=True)

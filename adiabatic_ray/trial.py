@@ -19,7 +19,7 @@ import numpy as np
 from adiabatic_ray import results
 from adiabatic_ray.encoders import towers
 from adiabatic_ray.encoders.backbones import Backbone
-from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import TrialSpec
 from adiabatic_ray.statistics import counts, drift, score_tables
 from adiabatic_ray.statistics.counts import Counts

@@ -18,7 +18,8 @@ from typing import Any, cast
 import pandas as pd
 
 from adiabatic_ray import results
-from adiabatic_ray.results import ResultsError, TrialStatus
+from adiabatic_ray.results import ResultsError
+from adiabatic_ray.schemas import TABLES, TrialStatus
 from adiabatic_ray.statistics import score_tables
 from adiabatic_ray.statistics.counts import Counts, counts_from_rows, tuned_counts
 
@@ -94,7 +95,7 @@ def compare_trials(out: Path, first: str, second: str) -> Comparison:
     untuned = _fitting(out, "untuned", untuned_id, counts_from_rows)
     before, after = (_fitting(out, "influence", trial_id, partial(tuned_counts, untuned)) for trial_id in ids)
     tables = (
-        pd.DataFrame(rows(ids[1], before, after), columns=results.TABLES[table].names)
+        pd.DataFrame(rows(ids[1], before, after), columns=TABLES[table].names)
         for table, rows in (
             ("scores", score_tables.score_rows),
             ("aggregates", score_tables.aggregate_rows),

@@ -17,7 +17,8 @@ import pandas as pd
 from pydantic import ValidationError
 
 from adiabatic_ray import results
-from adiabatic_ray.results import ResultsError, TrialStatus
+from adiabatic_ray.results import ResultsError
+from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec, explain
 
 MISSING = "MISSING"

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from adiabatic_ray import results
 from adiabatic_ray.on_ray.cluster import start_ray
 from adiabatic_ray.orchestration.orchestrator import run_sweep
-from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, geometric, with_changes
 from jobs.sweep_files import load_sweep
 

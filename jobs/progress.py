@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from adiabatic_ray.events import EpochEvent
-from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.schemas import TrialStatus
 
 if TYPE_CHECKING:  # it imports mlflow, which only a sweep needs
     from adiabatic_ray.on_ray.tracking import Tracker

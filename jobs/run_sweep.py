@@ -62,7 +62,8 @@ def sweep(
     from adiabatic_ray.on_ray.cluster import start_ray  # heavy: only once the specification is known to be right
     from adiabatic_ray.on_ray.tracking import Tracker
     from adiabatic_ray.orchestration.orchestrator import run_sweep
-    from adiabatic_ray.results import TrialStatus, failed_trials, finished_trials
+    from adiabatic_ray.results import failed_trials, finished_trials
+    from adiabatic_ray.schemas import TrialStatus
 
     from .reporting import print_report, write_report
 

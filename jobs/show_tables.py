@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adiabatic_ray.results import TABLES
+from adiabatic_ray.schemas import TABLES
 
 PURPOSES = {
     "trials": "one row a finished trial, written last: it means that the trial is done",

@@ -20,6 +20,7 @@ from adiabatic_ray.encoders.towers import tuned_tower
 from adiabatic_ray.evaluation import evaluate
 from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.evaluation.evaluate import PreparedTriplets
+from adiabatic_ray.schemas import TABLES
 from adiabatic_ray.sources import TripletFile
 from adiabatic_ray.statistics.counts import (
     MEASURES,
@@ -97,7 +98,7 @@ def test_what_one_query_of_a_paragraph_wins_and_another_loses_is_no_change() -> 
     before, after = counts([1, 0, 1, 0], clusters=clusters), counts([0, 1, 1, 0], clusters=clusters)
     first, _ = score_rows("t", [before], [after])
     assert (first["num_changed"], first["clustered_p"], first["reason"]) == (0, 1.0, "nothing changed")
-    assert b"cancel" in results.TABLES["scores"].field("num_changed").metadata[b"meaning"]
+    assert b"cancel" in TABLES["scores"].field("num_changed").metadata[b"meaning"]
 
 
 def test_sums_over_a_cluster_may_exceed_32_bits() -> None:
@@ -205,7 +206,7 @@ def test_a_cluster_may_cross_the_border_of_shards(tmp_path: Path, monkeypatch: p
 def test_clusters_come_back_from_the_tables_that_hold_them_once(tmp_path: Path) -> None:
     results.write_table(tmp_path, "untuned", "u", untuned_rows("u", [UNTUNED]))
     results.write_table(tmp_path, "influence", "t", influence_rows("t", [UNTUNED], [TUNED]))
-    assert "cluster_of_query" not in results.TABLES["influence"].names
+    assert "cluster_of_query" not in TABLES["influence"].names
     before = counts_from_rows(results.read_table(tmp_path, "untuned").to_pylist())
     (after,) = tuned_counts(before, results.read_table(tmp_path, "influence").to_pylist())
     assert_same_rows(frames(before[0], after), frames(UNTUNED, TUNED))
@@ -214,7 +215,7 @@ def test_clusters_come_back_from_the_tables_that_hold_them_once(tmp_path: Path) 
 def test_what_is_printed_names_queries_and_clusters() -> None:
     scores, rankings = frames(UNTUNED, TUNED)
     console = Console(width=80, file=io.StringIO())
-    empty = pd.DataFrame(columns=results.TABLES["aggregates"].names)
+    empty = pd.DataFrame(columns=TABLES["aggregates"].names)
     print_comparison(Comparison(Side("A", "a"), Side("B", "b"), scores, empty, rankings), console)
     assert "asked: 3 queries in 2 clusters, 4 comparisons" in console.file.getvalue()  # type: ignore[attr-defined]
 

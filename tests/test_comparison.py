@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from adiabatic_ray import results
+from adiabatic_ray.schemas import TABLES
 from adiabatic_ray.statistics.counts import (
     MEASURES,
     Counts,
@@ -259,7 +260,7 @@ def test_the_table_of_a_triplet_set_by_hand() -> None:
         ranking_rows("t", [before], [after]),
     )
     frames = [
-        pd.DataFrame(row, columns=results.TABLES[t].names)
+        pd.DataFrame(row, columns=TABLES[t].names)
         for t, row in zip(("scores", "aggregates", "rankings"), rows, strict=True)
     ]
     lines = printed(Comparison(Side("untuned", "e5"), Side("tuned", "some/folder"), *frames))
@@ -279,7 +280,7 @@ def test_a_measure_of_0_on_either_side_says_what_that_leaves() -> None:
     counted = triplets([0, 1, 2, 1], [0] * 4), triplets([0] * 4, [0] * 4)
     made = (rows("t", *([one] for one in counted)) for rows in (score_rows, ranking_rows))
     scores, rankings = (pd.DataFrame(rows) for rows in made)
-    empty = pd.DataFrame(columns=results.TABLES["aggregates"].names)
+    empty = pd.DataFrame(columns=TABLES["aggregates"].names)
     flat = " ".join(" ".join(printed(Comparison(Side("A", "a"), Side("B", "b"), scores, empty, rankings))).split())
     assert "no improvement, A's value is 0: 6 of 8 rows; no interval, B's value is 0: 2 of 8 rows" in flat
     assert set(rankings.query("statistic == 'precision_at_1'")["reason"]) == {"nothing changed; untuned value is 0"}
@@ -298,7 +299,7 @@ def test_the_tables_of_a_pair_set_by_hand() -> None:
     after = pairs({("de", "de"): [0, 0, 0, 0], ("de", "en"): [1, 0, 1, 1], ("en", "de"): [1, 1, 1, 1]})
     made = score_rows("t", [before], [after]), aggregate_rows("t", [before], [after])
     frames = [pd.DataFrame(rows) for rows in made]
-    rankings = pd.DataFrame(columns=results.TABLES["rankings"].names)
+    rankings = pd.DataFrame(columns=TABLES["rankings"].names)
     text = printed(Comparison(Side("A", "a"), Side("B", "b"), *frames, rankings))
     assert "names: 3 language pairs, 4 clusters" in text[3]
     lines = [line.split() for line in text]
@@ -329,7 +330,7 @@ def test_texts_in_brackets_are_printed_as_they_are() -> None:
         replace(pairs({("de", "en"): errors}), set_name="[same]", keys=keys) for errors in ([2, 1, 2, 1], [1, 1, 2, 1])
     )
     frames = [pd.DataFrame(rows("t", [before], [after])) for rows in (score_rows, aggregate_rows)]
-    rankings = pd.DataFrame(columns=results.TABLES["rankings"].names)
+    rankings = pd.DataFrame(columns=TABLES["rankings"].names)
     text = "\n".join(printed(Comparison(Side("A", "a[/y]"), Side("B", ":cat:"), *frames, rankings)))
     for words in ("[same]: 1 language pairs", "[/x]-[bold]yes  cosine", "[same], [/x]-[bold]yes, cosine", "A  a[/y]"):
         assert words in text, text

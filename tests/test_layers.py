@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[dict[str, str], ...] = (
     # what a laptop needs to read a sweep and its results
     {
-        "": "__init__ spec sources results provenance events",
+        "": "__init__ spec sources schemas results provenance events",
         "statistics": "metrics ranking counts significance inference preservation simultaneous language_groups "
         "score_tables drift",
     },
@@ -51,6 +51,7 @@ ANALYSIS_PACKAGES = {"matplotlib", "numpy", "pandas", "pyarrow", "pydantic", "ri
 ANALYSIS_MODULES = {
     "spec",
     "sources",
+    "schemas",
     "results",
     "statistics.metrics",
     "statistics.significance",

@@ -17,7 +17,7 @@ from adiabatic_ray.evaluation.prepare import Loader
 from adiabatic_ray.events import EpochEvent
 from adiabatic_ray.on_ray.cluster import start_ray
 from adiabatic_ray.orchestration.orchestrator import pin_trials, run_sweep
-from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, with_changes
 from tests.small_sweep import small_sweep
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from adiabatic_ray import results
-from adiabatic_ray.results import TABLES, ResultsError, TrialStatus
+from adiabatic_ray.results import ResultsError
+from adiabatic_ray.schemas import TABLES, TrialStatus
 
 CURVE = {
     "trial_id": "t",

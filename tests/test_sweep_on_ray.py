@@ -25,7 +25,7 @@ from adiabatic_ray.on_ray import tracking
 from adiabatic_ray.on_ray.actors import use_threads
 from adiabatic_ray.on_ray.cluster import start_ray
 from adiabatic_ray.orchestration.orchestrator import pin_trials, run_sweep
-from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec, with_changes
 from adiabatic_ray.statistics.counts import Counts
 from adiabatic_ray.trial import Report, TrialContext, run_trial

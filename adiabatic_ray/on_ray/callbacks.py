@@ -7,7 +7,7 @@ from typing import Any
 from ray import tune as ray_tune
 
 from adiabatic_ray.events import EpochEvent, Listener
-from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.schemas import TrialStatus
 
 
 class Announcer(ray_tune.Callback):

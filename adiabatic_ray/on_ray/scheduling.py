@@ -20,7 +20,7 @@ from adiabatic_ray.on_ray.actors import EvaluationPool, SharedSets
 from adiabatic_ray.on_ray.callbacks import Announcer
 from adiabatic_ray.on_ray.cluster import TRIAL_MEMORY_BYTES, trials_in_memory
 from adiabatic_ray.on_ray.tuners import MaterialRefs, TunerPool
-from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec
 from adiabatic_ray.trial import Report, TrialContext, run_trial
 from adiabatic_ray.tuning import saved_states

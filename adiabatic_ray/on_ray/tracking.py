@@ -29,7 +29,7 @@ from mlflow.tracking import MlflowClient
 
 from adiabatic_ray import results
 from adiabatic_ray.events import EpochEvent
-from adiabatic_ray.results import TrialStatus
+from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.statistics import metrics, significance
 
 TRIAL_TAG, RESULTS_TAG = "adiabatic.trial_id", "adiabatic.results"

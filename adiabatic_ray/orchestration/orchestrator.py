@@ -26,7 +26,8 @@ from adiabatic_ray.on_ray.actors import EvaluationPool, SharedSets, device_for, 
 from adiabatic_ray.on_ray.cluster import check_resources, num_tuners
 from adiabatic_ray.on_ray.scheduling import Group, schedule
 from adiabatic_ray.on_ray.tuners import MaterialRefs, TunerPool
-from adiabatic_ray.results import ResultsError, TrialStatus
+from adiabatic_ray.results import ResultsError
+from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, TuningSpec, UntunedSpec
 from adiabatic_ray.statistics import counts
 from adiabatic_ray.statistics.counts import Counts
