@@ -9,23 +9,24 @@ keeps the work of a batch even and pads less where lengths are long.
 from __future__ import annotations
 
 import argparse
-import statistics
-import tempfile
-import time
+import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Pooling, Transformer
-from transformers import PreTrainedTokenizerFast
+
+# A script's own folder is on the path, its checkout is not.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from adiabatic_ray.corpora.data import load_pairs
 from adiabatic_ray.encoders.backbones import load_backbone
 from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.sources import Xnli
 from adiabatic_ray.spec import PACKAGED_E5
+from benchmarks.sentence_encoders import sentence_encoder
+from benchmarks.timings import interleaved, timed
 
 TOKEN_BUDGETS = (512, 4096)
 """The default, and one that would suit a GPU."""
@@ -47,40 +48,27 @@ def main() -> None:
     backbone = load_backbone(PACKAGED_E5)
     tower, prefix = backbone.build_tower(), backbone.spec.query_prefix
 
-    with tempfile.TemporaryDirectory() as folder:
-        tower.model.save_pretrained(folder)
-        (Path(folder) / "tokenizer.json").write_text(backbone.tokenizer_json, encoding="utf-8")
-        PreTrainedTokenizerFast(
-            tokenizer_file=str(Path(folder) / "tokenizer.json"), pad_token="<pad>", unk_token="<unk>"
-        ).save_pretrained(folder)
-        transformer = Transformer(folder, max_seq_length=backbone.spec.max_length)
-        peer = SentenceTransformer(modules=[transformer, Pooling(transformer.get_embedding_dimension())], device="cpu")
+    peer = sentence_encoder(backbone, tower, "cpu")
 
-        def ours(token_budget: int) -> np.ndarray:
-            return encode(tower, backbone.tokenize(texts, prefix), token_budget)
+    def ours(token_budget: int) -> np.ndarray:
+        return encode(tower, backbone.tokenize(texts, prefix), token_budget)
 
-        def theirs() -> np.ndarray:
-            found: np.ndarray = peer.encode([prefix + text for text in texts], show_progress_bar=False)
-            return found
+    def theirs() -> np.ndarray:
+        found: np.ndarray = peer.encode([prefix + text for text in texts], show_progress_bar=False)
+        return found
 
-        ways = {f"token budget {budget}": partial(ours, budget) for budget in TOKEN_BUDGETS}
-        ways[PEER] = theirs
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        found = {name: work() for name, work in ways.items()}
-        for _ in range(arguments.rounds):
-            for name, work in ways.items():
-                started = time.perf_counter()
-                work()
-                times[name].append(time.perf_counter() - started)
+    ways: dict[str, Callable[[], np.ndarray]] = {
+        f"token budget {budget}": partial(ours, budget) for budget in TOKEN_BUDGETS
+    }
+    ways[PEER] = theirs
+    found = {name: work() for name, work in ways.items()}
+    medians = interleaved({name: partial(timed, work, "cpu") for name, work in ways.items()}, arguments.rounds, 0)
     print(
         f"{len(texts)} texts, {arguments.threads} threads, {arguments.rounds} interleaved rounds, tokenisation included"
     )
-    peer_s = statistics.median(times[PEER])
-    for name, all_s in times.items():
-        median_s, difference = statistics.median(all_s), np.abs(found[name] - found[PEER]).max()
-        print(
-            f"{name:27s} {median_s:7.2f} s (median), ratio {peer_s / median_s:.2f}, differs by {difference:.1e} at most"
-        )
+    for name, median_s in medians.items():
+        ratio, difference = medians[PEER] / median_s, np.abs(found[name] - found[PEER]).max()
+        print(f"{name:27s} {median_s:7.2f} s (median), ratio {ratio:.2f}, differs by {difference:.1e} at most")
 
 
 if __name__ == "__main__":

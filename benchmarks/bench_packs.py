@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import statistics
 import sys
 import tempfile
 import time
@@ -36,8 +35,8 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.losses import TripletDistanceMetric, TripletLoss
-from sentence_transformers.models import Pooling, Router, Transformer
-from transformers import PreTrainedTokenizerFast, TrainerCallback
+from sentence_transformers.models import Router
+from transformers import TrainerCallback
 
 # A script's own folder is on the path, its checkout is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -51,7 +50,9 @@ from adiabatic_ray.spec import PACKAGED_E5
 from adiabatic_ray.tuning.pack_memory import member_bytes
 from adiabatic_ray.tuning.tune import trainable_names
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
-from benchmarks.tuning_steps import SPEC, pack_of, plain_step, timed
+from benchmarks.sentence_encoders import encoder_modules
+from benchmarks.timings import interleaved, timed
+from benchmarks.tuning_steps import SPEC, pack_of, plain_step
 
 NUM_SAMPLES = 700
 STEPS_PER_TIMING = 3
@@ -80,12 +81,7 @@ def main() -> None:
     kinds["sentence-transformers"] = with_sentence_transformers(backbone, texts, options.device)
     for size in options.packs:
         kinds[f"pack of {size}"] = packed(backbone, triplets, size, options.device)
-    times: dict[str, list[float]] = {name: [] for name in kinds}
-    for round_number in range(options.rounds + 1):
-        for name, step in kinds.items():
-            seconds = step()
-            if round_number >= 1:
-                times[name].append(seconds)
+    medians = interleaved(kinds, options.rounds, 1)
     tokens = SPEC.batch_size * float(queries.lengths().mean())
     weights = sum(backbone.weights[name].size for name in trainable)
     print(
@@ -94,10 +90,8 @@ def main() -> None:
         f"{options.rounds} interleaved timings of each kind"
     )
     print(f"{'':24s}{'ms a trial':>12s}{'times as fast':>15s}{'TFLOP/s':>10s}{'GB/s':>8s}")
-    plain_s = statistics.median(times["plain"])
-    for name, all_s in times.items():
-        seconds = statistics.median(all_s)
-        line = f"{name:24s}{1000 * seconds:12.2f}{plain_s / seconds:15.2f}"
+    for name, seconds in medians.items():
+        line = f"{name:24s}{1000 * seconds:12.2f}{medians['plain'] / seconds:15.2f}"
         if name.startswith("pack"):
             line += f"{6 * weights * tokens / seconds / 1e12:10.2f}{7 * 4 * weights / seconds / 1e9:8.0f}"
             if options.peak_tflops and options.peak_gbs:
@@ -114,18 +108,11 @@ def main() -> None:
 
 def with_sentence_transformers(backbone: Backbone, texts: TripletSet, device: str) -> Callable[[], float]:
     """Steps of its trainer: a router with a tuned tower for queries and a frozen one for passages, `TripletLoss`."""
-    folder = tempfile.mkdtemp()
-    backbone.build_tower().model.save_pretrained(folder)
-    (Path(folder) / "tokenizer.json").write_text(backbone.tokenizer_json, encoding="utf-8")
-    PreTrainedTokenizerFast(
-        tokenizer_file=str(Path(folder) / "tokenizer.json"), pad_token="<pad>", unk_token="<unk>"
-    ).save_pretrained(folder)
-    towers = [Transformer(folder, max_seq_length=backbone.spec.max_length) for _ in range(2)]
-    pooled = [[tower, Pooling(tower.get_embedding_dimension())] for tower in towers]
-    model = SentenceTransformer(modules=[Router.for_query_document(*pooled)], device=device)
+    towers = [encoder_modules(backbone, backbone.build_tower()) for _ in range(2)]
+    model = SentenceTransformer(modules=[Router.for_query_document(*map(list, towers))], device=device)
     trainable = set(trainable_names(backbone, SPEC.freeze)[0])
-    for number, tower in enumerate(towers):
-        for name, parameter in tower.model.named_parameters():
+    for number, (transformer, _) in enumerate(towers):
+        for name, parameter in transformer.model.named_parameters():
             parameter.requires_grad_(number == 0 and name in trainable)
     prefixes = backbone.spec.query_prefix, backbone.spec.passage_prefix, backbone.spec.passage_prefix
     firsts = texts.positive_rows[texts.positive_offsets[:-1]], texts.negative_rows[texts.negative_offsets[:-1]]
@@ -140,7 +127,7 @@ def with_sentence_transformers(backbone: Backbone, texts: TripletSet, device: st
     trainer = SentenceTransformerTrainer(
         model=model,
         args=SentenceTransformerTrainingArguments(
-            output_dir=folder,
+            output_dir=tempfile.mkdtemp(),
             per_device_train_batch_size=SPEC.batch_size,
             learning_rate=SPEC.learning_rate,
             lr_scheduler_type="constant",

@@ -22,9 +22,9 @@ from adiabatic_ray.evaluation.evaluate import PreparedPairs, score_sets
 from adiabatic_ray.tuning.packed_tower import LONGEST_ROW, PackedTower
 from adiabatic_ray.tuning.tune import trainable_names
 from benchmarks.gpu_material import PairTokens
-from benchmarks.gpu_report import interleaved
 from benchmarks.gpu_steps import with_precision
-from benchmarks.tuning_steps import SPEC, timed
+from benchmarks.timings import interleaved, timed
+from benchmarks.tuning_steps import SPEC
 
 MEASURES = ("cosine", "distance")
 

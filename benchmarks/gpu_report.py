@@ -1,10 +1,9 @@
-"""Where measurements on a GPU go: JSON and Markdown that are whole after every part, and interleaved timings."""
+"""Where measurements on a GPU go: JSON and Markdown that are whole after every part."""
 
 from __future__ import annotations
 
 import json
 import platform
-import statistics
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -70,17 +69,6 @@ def markdown_table(rows: Rows) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [names, ["--"] * len(names), *([_shown(row.get(name, "")) for name in names] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def interleaved(kinds: Mapping[str, Callable[[], float]], rounds: int, warm_ups: int) -> dict[str, float]:
-    """Median of each kind's seconds; the kinds take turns, so that a slow moment of the machine is everyone's."""
-    times: dict[str, list[float]] = {name: [] for name in kinds}
-    for number in range(warm_ups + rounds):
-        for name, work in kinds.items():
-            seconds = work()
-            if number >= warm_ups:
-                times[name].append(seconds)
-    return {name: statistics.median(all_s) for name, all_s in times.items()}
 
 
 def _shown(value: Any) -> str:

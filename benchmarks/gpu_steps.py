@@ -13,8 +13,8 @@ from adiabatic_ray.tuning.pack import Pack
 from adiabatic_ray.tuning.pack_memory import member_bytes
 from adiabatic_ray.tuning.tune import trainable_names
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
-from benchmarks.gpu_report import interleaved
-from benchmarks.tuning_steps import SPEC, pack_of, plain_step, timed
+from benchmarks.timings import interleaved, timed
+from benchmarks.tuning_steps import SPEC, pack_of, plain_step
 
 WARM_UPS = 3
 """Rounds before those that count: every shape that is met often has been captured by then."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -18,17 +17,6 @@ from adiabatic_ray.tuning.tune import trainable_names
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
 
 SPEC = TuningSpec(batches_per_epoch=1, idle_epochs=None, max_epochs=10**9, keep="final")
-
-
-def timed(work: Callable[[], object], device: str) -> float:
-    """Seconds that some work takes."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def plain_step(
