@@ -22,10 +22,14 @@ from adiabatic_ray import provenance, results
 from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.evaluation.prepare import EvaluationInputs, Inputs, Loader, prepare
 from adiabatic_ray.events import Listener, StageListener
-from adiabatic_ray.on_ray.actors import EvaluationPool, SharedSets, device_for, ensure_banks
+from adiabatic_ray.on_ray.bank_tasks import ensure_banks
 from adiabatic_ray.on_ray.cluster import check_resources, num_tuners
+from adiabatic_ray.on_ray.devices import device_for
+from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool, SharedSets
+from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets
 from adiabatic_ray.on_ray.scheduling import Group, schedule
-from adiabatic_ray.on_ray.tuners import MaterialRefs, TunerPool
+from adiabatic_ray.on_ray.tuner_pool import MaterialRefs
+from adiabatic_ray.on_ray.tuners import place_tuners
 from adiabatic_ray.results import ResultsError, TrialStatus
 from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, TuningSpec, UntunedSpec
 from adiabatic_ray.statistics import counts
@@ -111,11 +115,11 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
             parts = _share(key, loader.load(pending[trial_id]), banks, spec.cluster, listener)
             shared[key] = untuned_id_of(pending[trial_id].untuned, spec.cluster), *parts
     listener.stage("placing the evaluation pool")
-    pool = EvaluationPool.place(spec.cluster)
+    pool = place_evaluators(spec.cluster)
     try:
         listener.stage("scoring the untuned backbone")
         groups = {key: _group(*parts, pool, out) for key, parts in shared.items()}
-        tuners = TunerPool.place(spec.cluster, num_tuners(spec.cluster, len(pending)), out.resolve() / "states")
+        tuners = place_tuners(spec.cluster, num_tuners(spec.cluster, len(pending)), out.resolve() / "states")
         try:
             listener.sweep_started(len(trials), num_before)
             statuses = schedule(spec, out, pending, group_of, groups, pool, tuners, listener)
@@ -143,7 +147,7 @@ def _share(
     """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks."""
     backbone_ref = ray.put(inputs.backbone)
     kit = prepare(inputs, open_banks(inputs, backbone_ref, banks, cluster, listener))
-    sets = SharedSets.put(backbone_ref, kit.evaluation, inputs.token_budget)
+    sets = share_sets(backbone_ref, kit.evaluation, inputs.token_budget)
     tuning_ref = ray.put((kit.tuning, kit.validation))
     return MaterialRefs(key, backbone_ref, tuning_ref, inputs.token_budget), sets
 

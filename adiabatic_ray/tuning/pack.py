@@ -21,8 +21,10 @@ from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning.device_work import GraphedSteps, to_device
 from adiabatic_ray.tuning.lone_tower import LoneTower
-from adiabatic_ray.tuning.member import EpochReport, Member, MemberState
+from adiabatic_ray.tuning.member import Member
+from adiabatic_ray.tuning.news import EpochReport
 from adiabatic_ray.tuning.packed_tower import PackedTower, is_packable
+from adiabatic_ray.tuning.saved_states import MemberState
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
 
 _ADDED_BY_TORCH = 1e-6
