@@ -27,14 +27,14 @@ LAYERS: tuple[dict[str, str], ...] = (
         "arxiv_negatives",
         "encoders": "backbones checkpoints packages packaged_e5 freezing towers tower_files sentence_folders "
         "tower_sources",
-        "evaluation": "encode bank evaluate prepare",
+        "evaluation": "encode bank closeness evaluate prepare",
         "tuning": "optim tuning_data device_work token_rows packed_tower lone_tower member pack pack_memory "
         "saved_states news tune pack_runner",
     },
     # a cluster, a tracking server
     {
-        "on_ray": "cluster devices bank_tasks evaluators evaluation_pool lobby tuners tuner_pool scheduling "
-        "negative_tasks callbacks tracking"
+        "on_ray": "cluster devices bank_tasks evaluators evaluation_pool scoring_desk lobby tuners tuner_pool "
+        "scheduling negative_tasks callbacks tracking"
     },
     # composes all of the above into a run
     {"orchestration": "orchestrator tower_evaluation dryrun"},

@@ -5,10 +5,13 @@ The frozen tensors (most of a multilingual encoder is its word embeddings) are n
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from adiabatic_ray.encoders.backbones import Backbone, Tower
 
@@ -22,15 +25,25 @@ def tuned_tower(backbone: Backbone, changed: Mapping[str, np.ndarray], device: s
     """A tower in evaluation mode: the backbone's tensors, shared, with the changed ones in their place.
 
     Raises:
-        ValueError: a changed tensor that the backbone lacks, or of another shape.
+        ValueError: as `with_tensors`.
     """
-    tower = backbone.build_tower(device=device)
+    return with_tensors(backbone.build_tower(device=device), changed)
+
+
+def with_tensors(tower: Tower, changed: Mapping[str, np.ndarray]) -> Tower:
+    """A tower with some tensors of its own; it shares all others with the one that it was made from.
+
+    Raises:
+        ValueError: a changed tensor that the tower lacks, or of another shape.
+    """
     parameters = dict(tower.model.named_parameters())
+    own: dict[int, Any] = {id(one): one for one in (*parameters.values(), *tower.model.buffers())}
     for name, value in changed.items():
         if name not in parameters or tuple(parameters[name].shape) != value.shape:
             raise ValueError(
-                f"a tower's tensors must be those of its backbone, got {name} {value.shape}; "
-                f"it was tuned from another backbone than {backbone.spec.name}"
+                f"a tower's tensors must be those of its backbone, got {name} {value.shape}; it was tuned from another "
+                "backbone"
             )
-        parameters[name].data = torch.tensor(value, device=device)
-    return tower
+        place = parameters[name]
+        own[id(place)] = nn.Parameter(torch.tensor(value, device=place.device), requires_grad=False)
+    return copy.deepcopy(tower, own)  # whatever stands in the memo is taken as it is

@@ -18,7 +18,8 @@ from adiabatic_ray import provenance, results
 from adiabatic_ray.events import Listener
 from adiabatic_ray.on_ray.callbacks import Announcer
 from adiabatic_ray.on_ray.cluster import TRIAL_MEMORY_BYTES, trials_in_memory
-from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool, SharedSets
+from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
+from adiabatic_ray.on_ray.scoring_desk import SharedSets
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
 from adiabatic_ray.results import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec

@@ -97,7 +97,7 @@ def run_evaluation(
     inputs, untuned_id = evaluation.inputs, untuned_id_of(evaluation.untuned, cluster)
     backbone_ref = ray.put(inputs.backbone)
     prepared = prepare_sets(inputs, open_banks(inputs, backbone_ref, banks, cluster, listener))
-    sets = share_sets(backbone_ref, prepared, inputs.token_budget)
+    sets = share_sets(backbone_ref, prepared, inputs)
 
     def progress(done: int, total: int) -> None:
         listener.counted("shards", done, total)
