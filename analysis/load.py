@@ -186,7 +186,7 @@ def _name_groups(specs: dict[str, TrialSpec]) -> dict[str, str]:
     settings: dict[str, dict[str, Any]] = {}
     for trial_id, key in keys.items():
         if key not in settings:
-            flat = _flatten(specs[trial_id].model_dump(mode="json"))
+            flat = flatten(specs[trial_id].model_dump(mode="json"))
             settings[key] = {path: value for path, value in flat.items() if path not in _WITHIN_A_GROUP}
     paths = list(dict.fromkeys(path for flat in settings.values() for path in flat))
     varying = [path for path in paths if len({json.dumps(flat.get(path)) for flat in settings.values()}) > 1]
@@ -207,11 +207,12 @@ def _without_rate_and_seed(spec: TrialSpec) -> str:
     return plain.canonical()
 
 
-def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted path, as in a sweep's grid; lists stay whole."""
     flat: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat
