@@ -50,6 +50,18 @@ def compare(
 
 @app.command()
 @user_errors
+def beside(
+    out: ResultsArgument,
+    table: Annotated[int, typer.Argument(metavar="TABLE", help="Number of a table of the paper.")],
+) -> None:
+    """Lay a sweep beside a table of the paper, row by row, from the Parquet alone: no torch, Ray or MLflow."""
+    from .reporting import lay_beside, print_beside
+
+    print_beside(lay_beside(out, table), plain_console())
+
+
+@app.command()
+@user_errors
 def sync(out: ResultsArgument, tracking_uri: run_sweep.UriOption = None) -> None:
     """Write everything that a results folder holds into MLflow; safe to repeat, catches up after an outage."""
     prepare_environment()
