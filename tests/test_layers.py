@@ -25,7 +25,7 @@ LAYERS: tuple[dict[str, str], ...] = (
         "": "trial",
         "corpora": "data hub_data local_data record_files text_sets docstrings cldr sentences arxiv_papers "
         "arxiv_negatives",
-        "encoders": "backbones checkpoints packages packaged_e5 freezing towers sentence_folders tower_sources",
+        "encoders": "backbones checkpoints packages packaged_e5 freezing towers sentence_folders tower_sources export",
         "evaluation": "encode bank evaluate prepare",
         "tuning": "optim tuning_data device_work token_rows packed_tower lone_tower member pack pack_memory "
         "saved_states tune pack_runner",
