@@ -43,7 +43,8 @@ _PADDING = ("<pad>", "[PAD]")
 _PROBES = (
     "river stone",
     "  Two  spaces,\ta tab\nand a line\u00a0break ",
-    "Über naïve Straßen: ﬁve ½ Ⅷ ①, 2\uff5e3日 ﾊﾝｶｸ",  # ligature, fraction, full-width tilde, half-width kana: normalisers
+    # Ligature, fraction, full-width tilde, half-width kana: what normalisers differ in.
+    "Über naïve Straßen: ﬁve ½ Ⅷ ①, 2\uff5e3日 ﾊﾝｶｸ",
     "鹽和胡椒 ราคาเท่าไหร่ कितना है السلام عليكم Ποιος; где",
     "🙂 \u200b\u200d\ufeff e\u0301 \ue000 \U0001d518",
     "<s> [CLS] <pad> [PAD] </s> [SEP] <mask> [MASK]",  # the special tokens' own spelling in a text
