@@ -43,6 +43,10 @@ class Figure:
     measure: str
     num_language_pairs: int
     """0 for triplets; else PND is a mean over so many pairs."""
+    num_comparisons: int
+    """Of triplets; of one language pair."""
+    num_clusters: int
+    """What counts as independent."""
     pnd_untuned: float
     pnd_tuned: float
     improvement: float
@@ -69,10 +73,10 @@ def read_figures(out: Path, trial_id: str) -> list[Figure]:
     figures = []
     for criterion, rows in scores.groupby(["set", "relation", "measure"], sort=False):
         if (rows["kind"] == "triplets").all():
-            figures.append(_figure(rows.iloc[0], 0, None, ()))
+            figures.append(_figure(rows.iloc[0], rows, 0, None, ()))
             continue
         is_its_mean = (whole[["set", "relation", "measure"]] == list(criterion)).all(axis=1)
-        figures.append(_figure(whole[is_its_mean].iloc[0], len(rows), count_pairs(rows), _worse(rows)))
+        figures.append(_figure(whole[is_its_mean].iloc[0], rows, len(rows), count_pairs(rows), _worse(rows)))
     return figures
 
 
@@ -101,15 +105,26 @@ def read_boundaries(out: Path, trial_id: str) -> list[dict[str, Any]]:
 
 def evaluation_lines(figures: Sequence[Figure]) -> list[str]:
     """Markdown: a table of all figures, and the language pairs that got worse."""
-    titles = ["set", "relation", "measure", "PND of", "untuned %", "tuned %", "improvement %", "95% interval"]
+    titles = [
+        "set",
+        "relation",
+        "measure",
+        "comparisons",
+        "clusters",
+        "untuned %",
+        "tuned %",
+        "improvement %",
+        "95% interval",
+    ]
     titles += ["pairs better / worse", "preserved"]
     lines = [
-        "PND is the share of comparisons in which the positive passage is not strictly closer than the negative one. "
+        "PND is the share of comparisons in which the positive passage is not strictly closer than the negative one; "
+        "of a set in several languages, the mean over its language pairs. "
         "Improvement is its relative fall against the untuned query tower: positive is better. Both towers see the "
         "same texts and the same passage embeddings; intervals are paired and clustered by shared text. Pairs count "
         "as better or worse at a false discovery rate of 5%; preserved are those shown to have lost less than 1%.",
         "",
-        *table_lines(titles, map(_cells, figures), "<<<<>>>>>>"),
+        *table_lines(titles, map(_cells, figures), "<<<>>>>>>>>"),
         "",
     ]
     doubts = dict.fromkeys((_name(figure), figure.reason) for figure in figures if figure.reason)
@@ -131,13 +146,20 @@ _READ = ("sentence", "low", "high", "low_censored", "high_censored", "num_trials
 
 
 def _figure(
-    row: pd.Series[Any], num_language_pairs: int, counts: PairCounts | None, worse: tuple[WorsePair, ...]
+    row: pd.Series[Any],
+    scores: pd.DataFrame,
+    num_language_pairs: int,
+    counts: PairCounts | None,
+    worse: tuple[WorsePair, ...],
 ) -> Figure:
+    """From the row that has the PND and its interval, and the scores that it is about."""
     return Figure(
         set=str(row["set"]),
         relation=str(row["relation"]),
         measure=str(row["measure"]),
         num_language_pairs=num_language_pairs,
+        num_comparisons=int(scores["num_comparisons"].iloc[0]),
+        num_clusters=int(scores["num_clusters"].iloc[0]),
         pnd_untuned=float(row["pnd_untuned"]),
         pnd_tuned=float(row["pnd_tuned"]),
         improvement=float(row["improvement"]),
@@ -167,7 +189,8 @@ def _cells(figure: Figure) -> list[str]:
         figure.set,
         figure.relation,
         figure.measure,
-        f"mean of {figure.num_language_pairs:,} language pairs" if counts else "all comparisons",
+        (f"{figure.num_language_pairs:,} pairs x " if counts else "") + f"{figure.num_comparisons:,}",
+        f"{figure.num_clusters:,}",
         f"{100 * figure.pnd_untuned:.2f}",
         f"{100 * figure.pnd_tuned:.2f}",
         percent(figure.improvement),

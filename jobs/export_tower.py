@@ -49,12 +49,13 @@ def export(
         exported = write_towers(written, backbone, changed)
         card = model_card(folder.resolve().name, spec, row, exported, figures, boundaries)
         (written / "README.md").write_text(card, encoding="utf-8")
+    no_boundary = f", without a boundary: `adiabatic report {out}` estimates it"
     console = plain_console()
     for line in (
         f"{trial_id}: {exported.num_changed} of {exported.num_tensors} tensors of the query tower were changed",
         f'both towers:  SentenceTransformer("{folder}"), encode_query and encode_document',
         f'query tower:  SentenceTransformer("{folder / "query"}"), or {exported.model_class} of transformers',
-        f"model card:   {folder / 'README.md'}" + ("" if boundaries else f" (no boundary: `adiabatic report {out}`)"),
+        f"model card:   {folder / 'README.md'}" + ("" if boundaries else no_boundary),
         f"on disk:      {exported.size_bytes / 1e6:,.1f} MB; a tower alone is {exported.tower_bytes / 1e6:,.1f} MB",
     ):
         console.print(line, soft_wrap=True, highlight=False)

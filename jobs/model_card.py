@@ -106,8 +106,8 @@ def _what_it_is(row: Mapping[str, Any], exported: Exported) -> list[str]:
     if not exported.num_changed:
         differ = "Not one tensor of the query tower differs from the untuned one's: no step was kept that changed any."
     return [
-        "Two encoders for retrieval: the query tower was tuned on English triplets, the passage tower is the untuned "
-        "encoder, so passage embeddings that were made with it stay valid. Made by adiabatic_ray, trial "
+        "Two encoders for retrieval: the query tower was tuned, the passage tower is the untuned encoder, so passage "
+        "embeddings that were made with that encoder stay valid. Made by adiabatic_ray, trial "
         f"`{row['trial_id']}`.",
         "",
         f"{differ} A tower holds {_megabytes(exported.tower_bytes)} in float32; tensors that both share are one file "
@@ -166,7 +166,7 @@ def _specification(trial: TrialSpec, row: Mapping[str, Any]) -> list[str]:
         f"{row['num_epochs']:,} epochs, stopped by {row['stopped_by']}; the state after epoch {row['kept_epoch']} "
         "was kept",
         f"- Weights: {row['num_trainable']:,} trained, {row['num_frozen']:,} frozen",
-        f"- Code: commit {provenance.get('commit') or 'not recorded'}; {versions or 'versions not recorded'}",
+        f"- Tuned by: commit {provenance.get('commit') or 'not recorded'}; {versions or 'versions not recorded'}",
         "",
         *table_lines(["setting", "value", "meaning"], rows, "<><"),
         "",

@@ -96,9 +96,7 @@ def embedded_elsewhere(folders: list[Path]) -> list[dict[str, np.ndarray]]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     environment.pop("PYTHONPATH", None)
     command = [sys.executable, "-c", IN_ANOTHER_PROCESS.format(texts=TEXTS), *map(str, folders)]
-    done = subprocess.run(
-        command, cwd=folders[0].parent, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=folders[0].parent, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "newly initialized" not in done.stdout + done.stderr, "a tensor that the files lack"
     return [dict(np.load(f"{folder}.npz")) for folder in folders]
@@ -267,7 +265,7 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_taken_place_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ValueError, match="new or empty, got the file .*give another name"):
+    with pytest.raises(ValueError, match=r"new or empty, got the file .*give another name"):
         check_is_free(tmp_path / "file")
     with pytest.raises(ValueError, match="which holds file; give another"), new_folder(tmp_path):
         pytest.fail("must not start")

@@ -17,6 +17,7 @@ frozen. Where links can't be made, or do not survive a copy, it is two equal fil
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,6 +101,10 @@ def new_folder(target: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as written:
+                    os.fsync(written.fileno())
         temporary.rename(target)  # onto an empty folder too; onto one with content it is an OSError
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
