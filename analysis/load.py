@@ -162,15 +162,8 @@ def _trial_specs(spec: SweepSpec, trial_ids: tuple[str, ...], trials: pd.DataFra
     does not (trials that a search added, a grid whose order was lost), the rows have to do, and nothing is known of
     the others.
     """
-    own = {}
-    for trial_id, text in zip(trials["trial_id"], trials["spec_json"], strict=True):
-        try:
-            own[trial_id] = TrialSpec.model_validate_json(text)
-        except ValidationError as error:
-            raise ResultsError(
-                f"trial {trial_id} must have a specification that this release understands, got: {explain(error)}; "
-                "read it with the release that wrote it"
-            ) from None
+    rows = zip(trials["trial_id"], trials["spec_json"], strict=True)
+    own = {trial_id: trial_spec(trial_id, text) for trial_id, text in rows}
     expanded = spec.expand()
     if [_readable(trial.trial_id) for trial in expanded] == [_readable(trial_id) for trial_id in trial_ids]:
         specs = dict(zip(trial_ids, expanded, strict=True))
@@ -193,6 +186,21 @@ def _settings(spec: TrialSpec) -> Any:
         return {key: kept(value) for key, value in content.items() if key not in left_out}
 
     return kept(spec.model_dump(mode="json"))
+
+
+def trial_spec(trial_id: str, spec_json: str) -> TrialSpec:
+    """The specification that a finished trial's row holds.
+
+    Raises:
+        ResultsError: this release does not understand it.
+    """
+    try:
+        return TrialSpec.model_validate_json(spec_json)
+    except ValidationError as error:
+        raise ResultsError(
+            f"trial {trial_id} must have a specification that this release understands, got: {explain(error)}; "
+            "read it with the release that wrote it"
+        ) from None
 
 
 def _readable(trial_id: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from . import build_negatives, evaluate_tower, run_sweep
+from . import build_negatives, evaluate_tower, export_tower, run_sweep
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
 from .sweep_files import load_sweep, shipped_sweeps
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("sweep")(run_sweep.sweep)
 app.command("evaluate")(evaluate_tower.evaluate)
+app.command("export")(export_tower.export)
 
 ResultsArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Results folder of a sweep.")]
 

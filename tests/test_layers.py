@@ -26,7 +26,7 @@ LAYERS: tuple[dict[str, str], ...] = (
         "corpora": "data hub_data local_data record_files text_sets docstrings cldr sentences arxiv_papers "
         "arxiv_negatives",
         "encoders": "backbones checkpoints packages packaged_e5 freezing towers tower_files sentence_folders "
-        "tower_sources",
+        "tower_sources export",
         "evaluation": "encode bank closeness evaluate prepare",
         "tuning": "optim tuning_data device_work token_rows packed_tower lone_tower member pack pack_memory "
         "saved_states news tune pack_runner",
