@@ -23,8 +23,8 @@ from analysis.comparison import compare_trials
 from jobs.cli import app
 from jobs.evaluate_tower import with_base
 from jobs.sweep_files import load_untuned
+from tests.listening import Quiet
 from tests.small_sweep import small_sweep
-from tests.test_sweep_on_ray import Quiet
 from tests.tiny import save_tiny_bert
 
 RATES = (1e-4, 1e-2)

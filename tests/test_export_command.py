@@ -26,8 +26,8 @@ from adiabatic_ray.on_ray.cluster import start_ray
 from adiabatic_ray.orchestration.orchestrator import run_sweep
 from analysis import terminal
 from jobs.cli import app
+from tests.listening import Quiet
 from tests.small_sweep import small_sweep
-from tests.test_sweep_on_ray import Quiet
 
 pytestmark = pytest.mark.ray
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from adiabatic_ray.evaluation import evaluate
 from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.evaluation.prepare import Loader, prepare
 from adiabatic_ray.on_ray import tracking
-from adiabatic_ray.on_ray.cluster import start_ray
 from adiabatic_ray.on_ray.devices import use_threads
 from adiabatic_ray.orchestration.orchestrator import pin_trials, run_sweep
 from adiabatic_ray.results import TrialStatus
@@ -32,46 +30,13 @@ from adiabatic_ray.statistics.counts import Counts
 from adiabatic_ray.trial import Report, TrialContext, run_trial
 from adiabatic_ray.tuning.news import Tuned
 from adiabatic_ray.tuning.tune import tune
+from tests.listening import Quiet
 from tests.small_sweep import small_sweep
 
 pytestmark = pytest.mark.ray
 CHECKOUT = Path(__file__).resolve().parent.parent
 TIMES = {"started_at", "finished_at", "tune_s", "evaluate_s", "elapsed_s", "peak_memory_bytes", "provenance_json"}
 COMPARED = ("trials", "curves", "scores", "aggregates", "rankings", "influence", "drift")
-
-
-class Quiet:
-    """A listener that only remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[object, ...]] = []
-
-    def stage(self, text: str) -> None:
-        self.events.append(("stage", text))
-
-    def counted(self, what: str, done: int, total: int) -> None:
-        self.events.append(("counted", what, done, total))
-
-    def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
-        self.events.append(("sweep", num_trials, num_finished_before))
-
-    def trial_started(self, trial_id: str) -> None:
-        self.events.append(("started", trial_id))
-
-    def epoch_finished(self, event: object) -> None:
-        self.events.append(("epoch", event))
-
-    def trial_finished(self, trial_id: str, status: TrialStatus) -> None:
-        self.events.append(("finished", trial_id, status))
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    import ray
-
-    start_ray()
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,8 @@ class Tuner:
         """Yields what `PackRunner.tune` yields."""
         if refs.key not in self._material:
             backbone, (triplets, validation) = ray.get([refs.backbone_ref, refs.tuning_ref])
-            self._material[refs.key] = Material(refs.key, backbone, triplets, validation, refs.token_budget)
+            held = triplets.held_on(self._device, self._free_bytes())
+            self._material[refs.key] = Material(refs.key, backbone, held, validation, refs.token_budget)
         try:
             yield from self._runner.tune(trial_id, spec, self._material[refs.key])
         except (ValueError, torch.OutOfMemoryError):
