@@ -50,13 +50,13 @@ def write_table(out: Path, table: str, file_id: str, rows: Iterable[Mapping[str,
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all.
+    """Write a JSON file, whole or not at all. Keys keep their order: that of a grid's axes is that of its trials.
 
     Raises:
         OSError: the disk is full or read-only.
     """
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_table(

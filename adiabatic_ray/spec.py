@@ -112,6 +112,9 @@ class TuningSpec(Frozen):
         return self
 
 
+Precision = Literal["float32", "tf32", "bf16"]
+
+
 class EvaluationSpec(Frozen):
     """What every trial is scored on, and the batch layout shared by untuned and tuned towers."""
 
@@ -121,6 +124,11 @@ class EvaluationSpec(Frozen):
         ge=64,
         description="tokens in one encoder batch, padding included; 512 is the fastest of 256 to 4,096 on a CPU core "
         "(benchmarks/bench_encoding.py), a GPU wants 16,384 or more",
+    )
+    precision: Precision = Field(
+        "float32",
+        description="of the matrix products that encode queries; tf32 (a GPU's) and bf16 are faster and turn near "
+        "ties: how many of the untuned tower's counts they change is said before a sweep starts. Banks are float32",
     )
 
     @field_validator("sets")
@@ -235,7 +243,12 @@ class SweepSpec(Frozen):
         for path, values in self.grid.items():
             if not values:
                 raise ValueError(f"every axis needs at least one value, got none for {path!r}; remove it or fill it")
-        self.expand()
+        in_tf32 = any(trial.evaluation.precision == "tf32" for trial in self.expand())
+        if in_tf32 and not self.cluster.evaluator_gpus:
+            raise ValueError(
+                "tf32 is computed by GPUs, got evaluation.precision tf32 with cluster.evaluator_gpus 0; give the "
+                "evaluators a share of a GPU, or choose float32 or bf16"
+            )
         return self
 
     def expand(self) -> list[TrialSpec]:

@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 
 from adiabatic_ray import results
-from adiabatic_ray.encoders import towers
-from adiabatic_ray.encoders.backbones import Backbone
+from adiabatic_ray.encoders import tower_files
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import TrialSpec
-from adiabatic_ray.statistics import counts, drift, score_tables
+from adiabatic_ray.statistics import counts, score_tables
 from adiabatic_ray.statistics.counts import Counts
-from adiabatic_ray.tuning.member import EpochReport
-from adiabatic_ray.tuning.tune import Tuned, trainable_names
+from adiabatic_ray.tuning.news import EpochReport, Tuned
 
 Report = Callable[[EpochReport], None]
 Tune = Callable[[TrialSpec, Report], Tuned]
@@ -36,7 +34,7 @@ Score = Callable[[Mapping[str, np.ndarray]], list[Counts]]
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What all trials of a group share, beside backbone and triplets."""
+    """What all trials of a group share."""
 
     sweep: str
     out: Path
@@ -48,7 +46,6 @@ class TrialContext:
 def run_trial(
     trial: TrialSpec,
     context: TrialContext,
-    backbone: Backbone,
     tune: Tune,
     score: Score,
     report: Report,
@@ -59,8 +56,8 @@ def run_trial(
         ValueError: a specification that cannot be run (nothing to train, too few samples).
         OSError: results cannot be written; what was written is whole, and the trial counts as not done.
     """
-    trial_id, started_at = trial.trial_id, datetime.now(UTC)
-    trainable, frozen = trainable_names(backbone, trial.tuning.freeze)
+    trial_id, encoder_digest, started_at = trial.trial_id, trial.backbone.encoder_digest, datetime.now(UTC)
+    assert encoder_digest is not None, "a trial is pinned before it is run"
     reports: list[EpochReport] = []
 
     def heard(epoch: EpochReport) -> None:
@@ -68,20 +65,21 @@ def run_trial(
         report(epoch)
 
     tuned = tune(trial, heard)
-    trained, last = tuned.tensors, reports[-1]
-    is_broken = last.stopped_by == "diverged" or not all(np.isfinite(value).all() for value in trained.values())
+    last = reports[-1]
+    is_broken = last.stopped_by == "diverged" or not all(np.isfinite(value).all() for value in tuned.tensors.values())
     status = TrialStatus.DIVERGED if is_broken else TrialStatus.COMPLETE
     evaluate_s = 0.0
     if status is TrialStatus.COMPLETE:
-        changed = towers.changed_tensors(backbone, trained)
+        changed = {name: value for name, value in tuned.tensors.items() if name in tuned.changed}
         evaluation_started = time.monotonic()
         scored = score(changed)
         evaluate_s = time.monotonic() - evaluation_started
-        towers.save_tower(context.out / "towers" / trial_id, changed, backbone, trial_id)
+        tower_files.save_tower(
+            context.out / "towers" / trial_id, changed, trial.backbone.name, encoder_digest, trial_id
+        )
         write_scores(context.out, trial_id, context.untuned, scored)
     results.write_table(context.out, "curves", trial_id, [_curve_row(trial_id, epoch) for epoch in reports])
-    moved = drift.drift_rows(trial_id, backbone.weights, trained, trial.tuning.learning_rate)
-    results.write_table(context.out, "drift", trial_id, moved)
+    results.write_table(context.out, "drift", trial_id, [{"trial_id": trial_id, **row} for row in tuned.drift])
     row = {
         "trial_id": trial_id,
         "sweep": context.sweep,
@@ -93,10 +91,10 @@ def run_trial(
         "margin": trial.tuning.margin,
         "weight_decay": trial.tuning.weight_decay,
         "backbone": trial.backbone.name,
-        "encoder_digest": backbone.encoder_digest,
+        "encoder_digest": encoder_digest,
         "untuned_id": context.untuned_id,
-        "num_trainable": sum(backbone.weights[name].size for name in trainable),
-        "num_frozen": sum(backbone.weights[name].size for name in frozen),
+        "num_trainable": sum(value.size for value in tuned.tensors.values()),
+        "num_frozen": tuned.num_frozen,
         "num_epochs": last.epoch,
         "num_steps": last.num_steps,
         "kept_epoch": _kept_epoch(reports, trial),

@@ -7,6 +7,8 @@
 - `plots.plot_curves(sweep, path)`, `plots.plot_heatmap(sweep, which, path)`: pictures.
 - `comparison.compare_trials(out, a, b)`, `comparison.read_comparison(out, tower)`: one tower against another.
 - `comparison_tables.print_comparison(comparison, console)`: the same for a terminal.
+- `beside_paper.lay_beside(out, number)`, `beside_tables.print_beside(beside, console)`: a sweep beside a table of the
+  paper; `paper_tables.read_table(number)`: that table.
 - `terminal.tables(sweep)`, `terminal.completeness_line(sweep)`: the sweep for a terminal.
 - `report.write_report(out)`: all of it into `OUT/report/`.
 

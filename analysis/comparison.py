@@ -7,9 +7,8 @@ change of one: paired, clustered by the same premises and queries, with the same
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +22,8 @@ from adiabatic_ray.schemas import TABLES, TrialStatus
 from adiabatic_ray.statistics import score_tables
 from adiabatic_ray.statistics.counts import Counts, counts_from_rows, tuned_counts
 
-from .load import MISSING, read_whole
-
-SHOWN_IDS = 10
+from .load import read_whole
+from .records import Record, advice, find_id, read_records
 
 
 @dataclass(frozen=True)
@@ -48,17 +46,6 @@ class Comparison:
     scores: pd.DataFrame
     aggregates: pd.DataFrame
     rankings: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What became of a trial or of a tower that was scored alone."""
-
-    status: str
-    untuned_id: str = ""
-    spec: str = "{}"
-    words: str = ""
-    """What an id does not say: where an evaluated tower came from."""
 
 
 def read_comparison(out: Path, trial_id: str) -> Comparison:
@@ -88,8 +75,8 @@ def compare_trials(out: Path, first: str, second: str) -> Comparison:
             scores, two that were not compared with the same untuned backbone on the same sets, or tables that are
             missing or of another schema version.
     """
-    records = _records(out)
-    ids = [_resolve(name, records, out) for name in (first, second)]
+    records = read_records(out)
+    ids = [find_id(name, records, out) for name in (first, second)]
     _check_comparable(ids, [records[trial_id] for trial_id in ids])
     untuned_id = records[ids[0]].untuned_id
     untuned = _fitting(out, "untuned", untuned_id, counts_from_rows)
@@ -102,18 +89,19 @@ def compare_trials(out: Path, first: str, second: str) -> Comparison:
             ("rankings", score_tables.ranking_rows),
         )
     )
-    a, b = (Side(title, f"{trial_id}{records[trial_id].words}") for title, trial_id in zip("AB", ids, strict=True))
+    names = (f"{trial_id}  {records[trial_id].tower}".rstrip() for trial_id in ids)
+    a, b = (Side(title, name) for title, name in zip("AB", names, strict=True))
     return Comparison(a, b, *tables)
 
 
-def _check_comparable(ids: list[str], records: list[_Record]) -> None:
+def _check_comparable(ids: list[str], records: list[Record]) -> None:
     if ids[0] == ids[1]:
         raise ResultsError(f"a comparison needs two trials, got {ids[0]} twice; give another id")
     for trial_id, record in zip(ids, records, strict=True):
         if record.status != TrialStatus.COMPLETE:
             raise ResultsError(
                 f"a comparison needs the scores of both, got {trial_id}, which is {record.status}; "
-                + _advice(record.status)
+                + advice(record.status)
             )
     one, other = records
     if one.untuned_id != other.untuned_id:
@@ -132,53 +120,6 @@ def _fitting(out: Path, table: str, file_id: str, read: Callable[[list[dict[str,
     except (ValueError, TypeError) as error:
         path = results.table_path(out, table, file_id)
         raise ResultsError(f"{path} must hold what was counted, got: {error}; {results.how_to_redo(path)}") from error
-
-
-def _records(out: Path) -> dict[str, _Record]:
-    """Trials that finished, failed or are missing, and evaluated towers, by id."""
-    if not out.is_dir():
-        raise ResultsError(f"a results folder must exist, got {out}; give the --out folder of `adiabatic sweep`")
-    trial_ids = results.read_sweep(out)["trial_ids"] if (out / "sweep.json").exists() else []
-    records = {trial_id: _Record(MISSING) for trial_id in trial_ids}
-    records |= {trial_id: _Record(TrialStatus.FAILED.value) for trial_id in results.failed_trials(out)}
-    columns = ["trial_id", "untuned_id", "spec_json"]
-    for row in results.read_table(out, "trials", columns=[*columns, "status"]).to_pylist():
-        records[row["trial_id"]] = _Record(row["status"], row["untuned_id"], row["spec_json"])
-    for row in results.read_table(out, "evaluations", columns=[*columns, "tower"]).to_pylist():
-        status, words = TrialStatus.COMPLETE.value, f"  {row['tower']}"
-        records[row["trial_id"]] = _Record(status, row["untuned_id"], row["spec_json"], words)
-    if not records:
-        raise ResultsError(
-            f"a results folder holds trials or evaluated towers, got none in {out}; give the --out folder of "
-            "`adiabatic sweep` or `adiabatic evaluate`"
-        )
-    return records
-
-
-def _resolve(name: str, known: Collection[str], out: Path) -> str:
-    if name in known:
-        return name
-    found = [trial_id for trial_id in known if trial_id.startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ResultsError(f"an id must be one trial's, got {name!r}, with which {_some(found)} begin; give more of it")
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    raise ResultsError(
-        f"an id must be that of a trial in {out}, or its beginning, got {name!r}; "
-        + (f"near: {', '.join(near)}" if near else f"there are {_some(list(known))}")
-    )
-
-
-def _some(ids: list[str]) -> str:
-    more = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
-    return ", ".join(ids[:SHOWN_IDS]) + more
-
-
-def _advice(status: str) -> str:
-    if status == TrialStatus.DIVERGED:
-        return "its tower is broken and was not scored: take a lower rate"
-    return "run the sweep again, it continues where it stopped"
 
 
 def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

@@ -159,22 +159,49 @@ def _trial_specs(spec: SweepSpec, trial_ids: tuple[str, ...], trials: pd.DataFra
     """Specifications by id, in order.
 
     An id speaks of pinned content while `sweep.json` holds the specification as it was given, so the expansion is
-    matched by position; the readable part of the ids says whether it fits. When it does not (trials that a search
-    added), the finished trials' own rows have to do, and nothing is known of the others.
+    matched by position; the readable part of the ids and the finished trials' own rows say whether it fits. When it
+    does not (trials that a search added, a grid whose order was lost), the rows have to do, and nothing is known of
+    the others.
     """
+    rows = zip(trials["trial_id"], trials["spec_json"], strict=True)
+    own = {trial_id: trial_spec(trial_id, text) for trial_id, text in rows}
     expanded = spec.expand()
     if [_readable(trial.trial_id) for trial in expanded] == [_readable(trial_id) for trial_id in trial_ids]:
-        return dict(zip(trial_ids, expanded, strict=True))
-    specs = {}
-    for trial_id, text in zip(trials["trial_id"], trials["spec_json"], strict=True):
-        try:
-            specs[trial_id] = TrialSpec.model_validate_json(text)
-        except ValidationError as error:
-            raise ResultsError(
-                f"trial {trial_id} must have a specification that this release understands, got: {explain(error)}; "
-                "read it with the release that wrote it"
-            ) from None
-    return specs
+        specs = dict(zip(trial_ids, expanded, strict=True))
+        if all(_settings(specs[trial_id]) == _settings(trial) for trial_id, trial in own.items()):
+            return specs
+    return own
+
+
+def _settings(spec: TrialSpec) -> Any:
+    """All but what pinning fills in and where copies of the content lie."""
+
+    def kept(content: Any) -> Any:
+        if isinstance(content, list):
+            return [kept(value) for value in content]
+        if not isinstance(content, dict):
+            return content
+        left_out = {"digest", "encoder_digest", "path", "negatives"}
+        if content.get("source") == "folder":
+            left_out.add("name")
+        return {key: kept(value) for key, value in content.items() if key not in left_out}
+
+    return kept(spec.model_dump(mode="json"))
+
+
+def trial_spec(trial_id: str, spec_json: str) -> TrialSpec:
+    """The specification that a finished trial's row holds.
+
+    Raises:
+        ResultsError: this release does not understand it.
+    """
+    try:
+        return TrialSpec.model_validate_json(spec_json)
+    except ValidationError as error:
+        raise ResultsError(
+            f"trial {trial_id} must have a specification that this release understands, got: {explain(error)}; "
+            "read it with the release that wrote it"
+        ) from None
 
 
 def _readable(trial_id: str) -> str:
@@ -187,7 +214,7 @@ def _name_groups(specs: dict[str, TrialSpec]) -> dict[str, str]:
     settings: dict[str, dict[str, Any]] = {}
     for trial_id, key in keys.items():
         if key not in settings:
-            flat = _flatten(specs[trial_id].model_dump(mode="json"))
+            flat = flatten(specs[trial_id].model_dump(mode="json"))
             settings[key] = {path: value for path, value in flat.items() if path not in _WITHIN_A_GROUP}
     paths = list(dict.fromkeys(path for flat in settings.values() for path in flat))
     varying = [path for path in paths if len({json.dumps(flat.get(path)) for flat in settings.values()}) > 1]
@@ -208,11 +235,12 @@ def _without_rate_and_seed(spec: TrialSpec) -> str:
     return plain.canonical()
 
 
-def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted path, as in a sweep's grid; lists stay whole."""
     flat: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -10,6 +10,7 @@ from adiabatic_ray import results
 from .boundary import LEVEL, NOTHING_TO_ESTIMATE, Boundary, boundary_of, sentence, to_json
 from .curves import Criterion, curve_table
 from .load import Sweep, load_sweep
+from .markdown import table_lines
 from .plots import plot_curves, plot_heatmap
 from .resample import NUM_RESAMPLES, mean_curves
 from .terminal import LEGEND, cells, completeness_line, header, sections
@@ -103,9 +104,8 @@ def _markdown(sweep: Sweep, boundaries: list[Boundary], pictures: list[Path]) ->
     ]
     for title, rates, criterion, measure in sections(sweep):
         titles = header(sweep, criterion)
-        lines += [f"### {title}", "", _row(titles), _row(["--:"] * (len(titles) - 1) + [":--"])]
-        lines += [_row(row) for row in cells(sweep, rates, criterion, measure)]
-        lines.append("")
+        rows = cells(sweep, rates, criterion, measure)
+        lines += [f"### {title}", "", *table_lines(titles, rows, ">" * (len(titles) - 1) + "<"), ""]
     lines += [LEGEND, ""]
     lines += [f"![{picture.stem}]({picture.name})\n" for picture in pictures]
     return "\n".join(lines)
@@ -116,7 +116,3 @@ def _versions(provenance: dict[str, object]) -> str:
     if not isinstance(versions, dict):
         return "not recorded"
     return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-
-
-def _row(texts: list[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from . import build_negatives, evaluate_tower, run_sweep
+from . import build_negatives, evaluate_tower, export_tower, run_sweep
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
 from .sweep_files import load_sweep, shipped_sweeps
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("sweep")(run_sweep.sweep)
 app.command("evaluate")(evaluate_tower.evaluate)
+app.command("export")(export_tower.export)
 
 ResultsArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Results folder of a sweep.")]
 
@@ -46,6 +47,18 @@ def compare(
     from .reporting import compare_trials, print_comparison
 
     print_comparison(compare_trials(out, first, second), plain_console())
+
+
+@app.command()
+@user_errors
+def beside(
+    out: ResultsArgument,
+    table: Annotated[int, typer.Argument(metavar="TABLE", help="Number of a table of the paper.")],
+) -> None:
+    """Lay a sweep beside a table of the paper, row by row, from the Parquet alone: no torch, Ray or MLflow."""
+    from .reporting import lay_beside, print_beside
+
+    print_beside(lay_beside(out, table), plain_console())
 
 
 @app.command()

@@ -5,14 +5,48 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__ == "jobs":  # a checkout, or a job's working directory
+    from analysis.beside_paper import lay_beside
+    from analysis.beside_tables import print_beside
     from analysis.comparison import compare_trials, read_comparison
     from analysis.comparison_tables import print_comparison
+    from analysis.load import trial_spec
+    from analysis.markdown import table_lines
+    from analysis.records import tuned_trial
     from analysis.report import write_report
     from analysis.terminal import print_report
+    from analysis.trial_card import Figure, boundary_lines, evaluation_lines, read_boundaries, read_figures
 else:  # installed: both are inside the package
+    from adiabatic_ray.analysis.beside_paper import lay_beside
+    from adiabatic_ray.analysis.beside_tables import print_beside
     from adiabatic_ray.analysis.comparison import compare_trials, read_comparison
     from adiabatic_ray.analysis.comparison_tables import print_comparison
+    from adiabatic_ray.analysis.load import trial_spec
+    from adiabatic_ray.analysis.markdown import table_lines
+    from adiabatic_ray.analysis.records import tuned_trial
     from adiabatic_ray.analysis.report import write_report
     from adiabatic_ray.analysis.terminal import print_report
+    from adiabatic_ray.analysis.trial_card import (
+        Figure,
+        boundary_lines,
+        evaluation_lines,
+        read_boundaries,
+        read_figures,
+    )
 
-__all__ = ["compare_trials", "print_comparison", "print_report", "read_comparison", "write_report"]
+__all__ = [
+    "Figure",
+    "boundary_lines",
+    "compare_trials",
+    "evaluation_lines",
+    "lay_beside",
+    "print_beside",
+    "print_comparison",
+    "print_report",
+    "read_boundaries",
+    "read_comparison",
+    "read_figures",
+    "table_lines",
+    "trial_spec",
+    "tuned_trial",
+    "write_report",
+]

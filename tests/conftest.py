@@ -6,6 +6,7 @@ Nothing is sent home while testing: Ray's and MLflow's usage reports are off, al
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -48,6 +49,18 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.fail(f"{DATA_VARIABLE} must name a folder; got {value!r}, which is none. Unset it to skip these tests.")
     return folder
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    """Ray on this machine, for the tests of a file."""
+    import ray  # late: most runs need none
+
+    from adiabatic_ray.on_ray.cluster import start_ray
+
+    start_ray()
+    yield
+    ray.shutdown()
 
 
 def _marked(items: list[pytest.Item], marker: str) -> list[pytest.Item]:

@@ -91,10 +91,12 @@ def test_a_backbone_is_named_without_its_conventions_unless_they_tell_groups_apa
     def groups(backbones):
         grid = {"backbone": tuple(backbone.model_dump() for backbone in backbones)}
         spec = sweep_spec(plan).model_copy(update={"grid": grid})
-        ids = [one.trial_id for one in spec.expand()]
+        trials = spec.expand()
+        ids = [one.trial_id for one in trials]
         results.write_sweep(tmp_path, spec.model_dump(mode="json"), ids, {})
         rows = results.read_table(tmp_path, "trials").to_pylist()[:1]
-        results.write_table(tmp_path, "trials", ids[0], [{**rows[0], "trial_id": ids[0], "status": "DIVERGED"}])
+        changes = {"trial_id": ids[0], "status": "DIVERGED", "spec_json": trials[0].model_dump_json()}
+        results.write_table(tmp_path, "trials", ids[0], [rows[0] | changes])
         for table in ("curves", "drift"):
             results.write_table(tmp_path, table, ids[0], [])
         return list(load_sweep(tmp_path).groups.values())
@@ -146,3 +148,26 @@ def _edit_json(path, **changes):
 def _relabel(path):
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"schema_version": b"99"}), path)
+
+
+AXES = {"tuning.weight_decay": (0.0, 1.0), "tuning.batch_size": (14, 28)}
+"""Not in the order of the alphabet, and no part of what is readable in an id."""
+
+
+def test_every_trial_has_its_own_settings_whatever_the_order_of_the_axes(tmp_path):
+    write_planted(tmp_path, Plan({1e-8: 0.01, 1e-7: 0.01}, axes=AXES, change={(1e-7, 0): "MISSING"}))
+    sweep = load_sweep(tmp_path)
+    assert {trial_id: trial.trial_id for trial_id, trial in sweep.trial_specs.items()} == {
+        i: i for i in sweep.trial_ids
+    }
+
+
+def test_settings_are_the_rows_where_the_sweeps_order_is_lost(tmp_path):
+    """All ids read alike, so that only the rows tell that the expansion of a sorted grid has another order."""
+    write_planted(tmp_path, Plan({1e-8: 0.01}, axes=AXES))
+    path = tmp_path / "sweep.json"
+    path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))  # as earlier releases wrote it
+    sweep = load_sweep(tmp_path)
+    assert {trial_id: trial.trial_id for trial_id, trial in sweep.trial_specs.items()} == {
+        i: i for i in sweep.trial_ids
+    }

@@ -18,6 +18,7 @@ from adiabatic_ray import results
 from adiabatic_ray.encoders.backbones import load_backbone
 from adiabatic_ray.encoders.towers import tuned_tower
 from adiabatic_ray.evaluation import evaluate
+from adiabatic_ray.evaluation.closeness import OnHost
 from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.evaluation.evaluate import PreparedTriplets
 from adiabatic_ray.schemas import TABLES
@@ -192,12 +193,11 @@ def test_a_cluster_may_cross_the_border_of_shards(tmp_path: Path, monkeypatch: p
         np.where(np.arange(30) % 7 == 3, 6, np.arange(30) // 5).astype(np.int32),
     )
     monkeypatch.setattr(evaluate, "SHARD_QUERIES", 7)
-    parts = [
-        merge([evaluate.score_shard(tower, prepared, shard, 512) for shard in prepared.shards])
-        for tower in (untuned, tuned)
-    ]
+    towers, bank = [untuned, tuned], OnHost(prepared.passages_PD)
+    by_shard = [evaluate.score_shard(towers, prepared, shard, 512, bank) for shard in prepared.shards]
+    parts = [merge(evaluate.checked(found)) for found in zip(*by_shard, strict=True)]
     monkeypatch.setattr(evaluate, "SHARD_QUERIES", 30)
-    whole = [evaluate.score_shard(tower, prepared, (0, 30), 512) for tower in (untuned, tuned)]
+    whole = evaluate.checked(evaluate.score_shard(towers, prepared, (0, 30), 512, bank))
     assert [one.num_clusters for one in (*parts, *whole)] == [7] * 4
     assert (whole[0].by_positive_KC != whole[1].by_positive_KC).any(), "the tuned tower makes other errors"
     assert_same_rows(frames(*parts), frames(*whole))
@@ -260,7 +260,7 @@ def test_a_users_clusters_reach_the_counts(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.jsonl"
         path.write_text("".join(line.format(number, key) for number, key in enumerate(keys)), encoding="utf-8")
         sets.append(load_triplets(TripletFile(name=name, path=str(path)), "evaluation"))
-    inputs = EvaluationInputs(backbone, tuple(sets), 512)
+    inputs = EvaluationInputs(backbone, tuple(sets), 512, "float32")
     banks = [
         encode(backbone.build_tower(), backbone.tokenize(texts, "passage: "), 512) for texts in inputs.bank_texts()
     ]

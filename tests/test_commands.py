@@ -39,7 +39,7 @@ def refused(result: Result, *words: str) -> None:
 
 def test_help_names_every_command() -> None:
     output = run("--help").output
-    for command in ("sweep", "evaluate", "compare", "report", "sync", "sweeps", "data"):
+    for command in ("sweep", "evaluate", "export", "compare", "report", "sync", "sweeps", "data"):
         assert command in output
         assert run(command, "--help").exit_code == 0
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adiabatic_ray.encoders.backbones import Backbone, load_backbone
+from adiabatic_ray.encoders.towers import with_tensors
 from adiabatic_ray.evaluation import bank
-from adiabatic_ray.evaluation.encode import encode, plan_batches
+from adiabatic_ray.evaluation.encode import encode, encode_together, plan_batches
 from tests.tiny import save_tiny_bert, tiny_spec
 
 TEXTS = [f"text number {number} " + "word " * (number % 7) for number in range(23)]
@@ -42,6 +43,36 @@ def test_encoding_is_in_order_and_agrees_with_one_text_at_a_time(backbone: Backb
     assert together_ND.dtype == np.float32
     np.testing.assert_allclose(together_ND, alone_ND, atol=2e-6)
     assert np.array_equal(together_ND, encode(tower, tokens, 512))
+
+
+def test_towers_together_encode_as_each_does_alone(backbone: Backbone) -> None:
+    """Bit for bit, in several batches; what they do not change they share."""
+    draw = np.random.default_rng(0)
+    untuned = backbone.build_tower()
+    names = [name for name in backbone.weights if name.startswith("encoder.layer.1.")]
+    changes = [
+        {name: backbone.weights[name] + scale * draw.standard_normal(backbone.weights[name].shape, np.float32)}
+        for name, scale in zip(names, (0.01, 0.1, 1.0), strict=False)
+    ]
+    towers = [untuned, *(with_tensors(untuned, changed) for changed in changes)]
+    texts = backbone.tokenize([f"{'so ' * (row % 7)}text {row}" for row in range(23)], "query: ")
+    together = encode_together(towers, texts, 64)
+    for tower, found in zip(towers, together, strict=True):
+        assert np.array_equal(found, encode(tower, texts, 64))
+    assert len({found.tobytes() for found in together}) == 4
+    for changed, tower in zip(changes, towers[1:], strict=True):
+        for (name, own), (_, base) in zip(tower.named_parameters(), untuned.named_parameters(), strict=True):
+            assert (own is base) == (name.removeprefix("model.") not in changed), name
+        (name,) = changed
+        assert np.array_equal(dict(tower.model.named_parameters())[name].numpy(), changed[name])
+
+
+def test_bf16_moves_embeddings_a_little_and_only_where_it_is_asked_for(backbone: Backbone) -> None:
+    texts, tower = backbone.tokenize([f"text {row}" for row in range(9)], "query: "), backbone.build_tower()
+    exact, rounded = encode(tower, texts, 64), encode(tower, texts, 64, "bf16")
+    assert rounded.dtype == np.float32 and not np.array_equal(exact, rounded)
+    assert np.abs(exact - rounded).max() < 2**-5 * np.abs(exact).max()  # bf16 has 8 bits of precision
+    assert np.array_equal(encode(tower, texts, 64), exact)
 
 
 def test_no_texts_is_an_error(backbone: Backbone) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, load_backbone
 from adiabatic_ray.evaluation import evaluate
+from adiabatic_ray.evaluation.closeness import OnHost
 from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.evaluation.evaluate import PreparedPairs, PreparedTriplets
 from adiabatic_ray.statistics.counts import Counts, counts_from_rows, influence_rows, merge, no_ranks, untuned_rows
@@ -115,8 +116,9 @@ def test_shards_of_a_large_triplet_set_merge_to_the_whole(backbone: Backbone, mo
     monkeypatch.setattr(evaluate, "SHARD_QUERIES", 7)
     assert prepared.shards == [(0, 7), (7, 14), (14, 21), (21, 28), (28, 30)]
     tower = backbone.build_tower()
-    parts = [evaluate.score_shard(tower, prepared, shard, BUDGET) for shard in prepared.shards]
-    merged = merge(parts)
+    bank = OnHost(prepared.passages_PD)
+    parts = [evaluate.score_shard([tower], prepared, shard, BUDGET, bank)[0] for shard in prepared.shards]
+    merged = merge(evaluate.checked(parts))
     assert merged.by_positive_KC.shape == (2, 30) and merged.ranks_KSC.shape == (2, 3, 30)
     monkeypatch.setattr(evaluate, "SHARD_QUERIES", 30)
     whole = evaluate.score_sets(tower, [prepared], BUDGET)[0]
@@ -259,7 +261,7 @@ def test_a_tower_of_another_size_is_refused(backbone: Backbone) -> None:
     prepared = _triplets(backbone, 5)
     narrow = PreparedTriplets(**{**prepared.__dict__, "passages_PD": prepared.passages_PD[:, :16]})
     with pytest.raises(ValueError, match=r"embedding size of its bank \(16\), got 32"):
-        evaluate.score_shard(backbone.build_tower(), narrow, narrow.shards[0], BUDGET)
+        evaluate.score_sets(backbone.build_tower(), [narrow], BUDGET)
 
 
 def test_padding_does_not_reach_the_counts(backbone: Backbone, tmp_path: Path) -> None:

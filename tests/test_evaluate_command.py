@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from adiabatic_ray import results
-from adiabatic_ray.encoders.towers import FILE_NAME, load_changed
+from adiabatic_ray.encoders.tower_files import FILE_NAME, load_changed
 from adiabatic_ray.evaluation.prepare import Loader
 from adiabatic_ray.on_ray import cluster
 from adiabatic_ray.on_ray.cluster import start_ray
@@ -22,8 +23,8 @@ from analysis.comparison import compare_trials
 from jobs.cli import app
 from jobs.evaluate_tower import with_base
 from jobs.sweep_files import load_untuned
+from tests.listening import Quiet
 from tests.small_sweep import small_sweep
-from tests.test_sweep_on_ray import Quiet
 from tests.tiny import save_tiny_bert
 
 RATES = (1e-4, 1e-2)
@@ -45,6 +46,11 @@ class Folders:
 
     def tower(self, place: int) -> Path:
         return self.out / "towers" / self.trial_ids[place]
+
+    def changed(self, place: int) -> dict[str, np.ndarray]:
+        """Tensors of a trial that differ from its backbone's."""
+        backbone = Loader().load_untuned(self.spec.trial.untuned).backbone
+        return load_changed(self.tower(place), backbone.spec.name, backbone.encoder_digest)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +164,7 @@ def test_some_sets_alone_give_the_same_rows_of_those(swept: Folders, tmp_path: P
 def test_a_whole_checkpoint_of_the_same_tower_is_the_same_tower(swept: Folders, tmp_path: Path) -> None:
     """As a sentence-transformers folder: the id is content, so the second one is answered by the first."""
     saved = save_tiny_bert(tmp_path / "saved")
-    changed = load_changed(swept.tower(0), Loader().load_untuned(swept.spec.trial.untuned).backbone)
+    changed = swept.changed(0)
     save_file(load_file(saved / "model.safetensors") | changed, saved / "model.safetensors", metadata={"format": "pt"})
     modules = ("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")
     rows = [
@@ -179,7 +185,7 @@ def test_a_whole_checkpoint_of_the_same_tower_is_the_same_tower(swept: Folders, 
 @pytest.mark.ray
 def test_another_base_is_another_comparison(swept: Folders, tmp_path: Path) -> None:
     """The trial's tower in the role of the base: what was gained since."""
-    changed = load_changed(swept.tower(1), Loader().load_untuned(swept.spec.trial.untuned).backbone)
+    changed = swept.changed(1)
     base = save_tiny_bert(tmp_path / "base")
     save_file(load_file(base / "model.safetensors") | changed, base / "model.safetensors", metadata={"format": "pt"})
     refused(evaluate(swept, swept.tower(0), tmp_path, str(swept.file), "--base", str(base)), "load that backbone")

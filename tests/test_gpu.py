@@ -15,7 +15,7 @@ import torch
 from adiabatic_ray.encoders.backbones import Backbone, load_backbone
 from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tuning.member import EpochReport
+from adiabatic_ray.tuning.news import EpochReport
 from adiabatic_ray.tuning.pack import Pack
 from adiabatic_ray.tuning.tune import trainable_names, tune
 from adiabatic_ray.tuning.tuning_data import TuningTriplets

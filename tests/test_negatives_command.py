@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -106,17 +105,6 @@ def test_sources_read_the_file(metadata: Path, tmp_path: Path) -> None:
         assert len(texts.queries) == 60
         for query, row in zip(texts.queries, texts.negative_rows, strict=True):
             assert texts.passages[row] == abstract_of[others[query.removeprefix("Title ")][level - 1]]
-
-
-@pytest.fixture
-def ray_cluster() -> Iterator[None]:
-    import ray
-
-    from adiabatic_ray.on_ray.cluster import start_ray
-
-    start_ray()
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.ray

@@ -13,7 +13,7 @@ import pytest
 from adiabatic_ray.encoders.backbones import Backbone, load_backbone
 from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tuning.member import EpochReport
+from adiabatic_ray.tuning.news import EpochReport
 from adiabatic_ray.tuning.pack import Pack, packs_alone
 from adiabatic_ray.tuning.tune import trainable_names, tune
 from adiabatic_ray.tuning.tuning_data import TuningTriplets

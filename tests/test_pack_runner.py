@@ -18,10 +18,11 @@ from adiabatic_ray.encoders.backbones import load_backbone
 from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning import saved_states
-from adiabatic_ray.tuning.member import EpochReport, MemberState
+from adiabatic_ray.tuning.news import EpochReport
 from adiabatic_ray.tuning.pack import Pack
 from adiabatic_ray.tuning.pack_memory import member_bytes, slots_that_fit
 from adiabatic_ray.tuning.pack_runner import Material, Notice, PackRunner, ReplacedError
+from adiabatic_ray.tuning.saved_states import MemberState
 from adiabatic_ray.tuning.tune import trainable_names, tune
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
 from tests.tiny import save_tiny_bert, save_tiny_distilbert, tiny_spec
@@ -282,7 +283,7 @@ def test_one_bad_trial_leaves_its_neighbours_alone(
     run_epoch, gate = Pack.run_epoch, threading.Event()
     monkeypatch.setattr(Pack, "run_epoch", lambda pack: (gate.wait(60), run_epoch(pack))[1])
     folder = tmp_path / "states"
-    foreign = MemberState({"weights.other": torch.zeros(2)}, (EpochReport(0, 0, 0.0, 1.0, 1, 1, True, 0.0, 0, None),))
+    foreign = MemberState({"weights.other": np.zeros(2)}, (EpochReport(0, 0, 0.0, 1.0, 1, 1, True, 0.0, 0, None),))
     saved_states.save_state(folder, "foreign", foreign)
     runner = PackRunner(4, folder=folder, save_every_s=0.0)
     monkeypatch.setattr(saved_states, "save_state", _raise_no_space)
@@ -336,7 +337,7 @@ def test_states_survive_a_file_and_damage_counts_as_none(material: Material, tmp
     saved_states.save_state(tmp_path, "one", state)
     again = saved_states.load_state(tmp_path, "one")
     assert again is not None and again.reports[1:] == state.reports[1:] and again.tensors.keys() == state.tensors.keys()
-    assert all(torch.equal(again.tensors[name], value) for name, value in state.tensors.items())
+    assert all(np.array_equal(again.tensors[name], value) for name, value in state.tensors.items())
     path = tmp_path / "one.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
     assert saved_states.load_state(tmp_path, "one") is None

@@ -120,6 +120,9 @@ def test_the_wheel_holds_one_package_with_all_sources_in_it(checkout, tmp_path):
     information = f"adiabatic_ray-{PROJECT['version']}.dist-info"
     assert {name.partition("/")[0] for name in wheel.namelist()} == {"adiabatic_ray", information}
     expected = {f"{target}/{file}" for folder, target in FOLDERS.items() for file in sources(folder)}
+    data = {f"adiabatic_ray/analysis/paper/{file.name}" for file in (ROOT / "analysis" / "paper").glob("*.toml")}
+    assert len(data) == 19
+    expected |= data
     assert {name for name in wheel.namelist() if name.startswith("adiabatic_ray/")} == expected
     assert "adiabatic = adiabatic_ray.jobs.cli:main" in wheel.read(f"{information}/entry_points.txt").decode()
 

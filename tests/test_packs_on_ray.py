@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,10 @@ import pytest
 from adiabatic_ray import results
 from adiabatic_ray.evaluation.prepare import Loader
 from adiabatic_ray.events import EpochEvent
-from adiabatic_ray.on_ray.cluster import start_ray
 from adiabatic_ray.orchestration.orchestrator import pin_trials, run_sweep
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, with_changes
+from tests.listening import Quiet
 from tests.small_sweep import small_sweep
 
 pytestmark = pytest.mark.ray
@@ -33,33 +32,7 @@ NOT_COMPARED = {
 }
 
 
-class Listener:
-    """Remembers what it hears of trials."""
-
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-        self.epochs: list[tuple[str, int]] = []
-
-    def stage(self, text: str) -> None:
-        self.stages.append(text)
-
-    def counted(self, what: str, done: int, total: int) -> None:
-        pass
-
-    def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
-        pass
-
-    def trial_started(self, trial_id: str) -> None:
-        pass
-
-    def epoch_finished(self, event: EpochEvent) -> None:
-        self.epochs.append((event.trial_id, event.epoch))
-
-    def trial_finished(self, trial_id: str, status: TrialStatus) -> None:
-        pass
-
-
-class Killer(Listener):
+class Killer(Quiet):
     """Kills the process that tunes when the first trial has finished its second epoch."""
 
     def __init__(self) -> None:
@@ -73,15 +46,6 @@ class Killer(Listener):
                 if process.name().startswith("ray::Tuner"):
                     os.kill(process.pid, signal.SIGKILL)
                     self.killed.append(process.pid)
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    import ray
-
-    start_ray()
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +67,7 @@ def _table(out: Path, table: str, spec: SweepSpec) -> pa.Table:
 def test_packs_give_what_trials_give_one_by_one(ray_cluster: None, inputs_folder: Path, tmp_path: Path) -> None:
     alone, packed = _sweep(inputs_folder), _sweep(inputs_folder, tuners=2, pack_size=2)
     for name, spec in (("alone", alone), ("packed", packed)):
-        outcome = run_sweep(spec, tmp_path / name, tmp_path / "banks", Listener())
+        outcome = run_sweep(spec, tmp_path / name, tmp_path / "banks", Quiet())
         assert set(outcome.statuses.values()) == {TrialStatus.COMPLETE} and len(outcome.statuses) == 6
     for table, exact in (
         ("trials", ("status", "stopped_by", "num_steps", "kept_epoch")),
@@ -125,7 +89,7 @@ def test_a_killed_tuner_costs_an_epoch_and_changes_nothing(
 ) -> None:
     spec = _sweep(inputs_folder, checkpoint_every_s=0)
     killer = Killer()
-    for name, listener in (("whole", Listener()), ("killed", killer)):
+    for name, listener in (("whole", Quiet()), ("killed", killer)):
         outcome = run_sweep(spec, tmp_path / name, tmp_path / "banks", listener)
         assert set(outcome.statuses.values()) == {TrialStatus.COMPLETE} and len(outcome.statuses) == 6
     assert len(killer.killed) == 1

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,59 +16,27 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from adiabatic_ray import results
-from adiabatic_ray.encoders.towers import changed_tensors, load_changed, tuned_tower
+from adiabatic_ray.encoders.tower_files import load_changed
+from adiabatic_ray.encoders.towers import changed_tensors, tuned_tower
 from adiabatic_ray.evaluation import evaluate
 from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.evaluation.prepare import Loader, prepare
 from adiabatic_ray.on_ray import tracking
-from adiabatic_ray.on_ray.actors import use_threads
-from adiabatic_ray.on_ray.cluster import start_ray
+from adiabatic_ray.on_ray.devices import use_threads
 from adiabatic_ray.orchestration.orchestrator import pin_trials, run_sweep
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec, with_changes
 from adiabatic_ray.statistics.counts import Counts
 from adiabatic_ray.trial import Report, TrialContext, run_trial
-from adiabatic_ray.tuning.tune import Tuned, tune
+from adiabatic_ray.tuning.news import Tuned
+from adiabatic_ray.tuning.tune import tune
+from tests.listening import Quiet
 from tests.small_sweep import small_sweep
 
 pytestmark = pytest.mark.ray
 CHECKOUT = Path(__file__).resolve().parent.parent
 TIMES = {"started_at", "finished_at", "tune_s", "evaluate_s", "elapsed_s", "peak_memory_bytes", "provenance_json"}
 COMPARED = ("trials", "curves", "scores", "aggregates", "rankings", "influence", "drift")
-
-
-class Quiet:
-    """A listener that only remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[object, ...]] = []
-
-    def stage(self, text: str) -> None:
-        self.events.append(("stage", text))
-
-    def counted(self, what: str, done: int, total: int) -> None:
-        self.events.append(("counted", what, done, total))
-
-    def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
-        self.events.append(("sweep", num_trials, num_finished_before))
-
-    def trial_started(self, trial_id: str) -> None:
-        self.events.append(("started", trial_id))
-
-    def epoch_finished(self, event: object) -> None:
-        self.events.append(("epoch", event))
-
-    def trial_finished(self, trial_id: str, status: TrialStatus) -> None:
-        self.events.append(("finished", trial_id, status))
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    import ray
-
-    start_ray()
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +78,7 @@ def _without_ray(spec: SweepSpec, out: Path) -> None:
         def tuned(trial: TrialSpec, report: Report) -> Tuned:
             return tune(inputs.backbone, trial.tuning, kit.tuning, kit.validation, inputs.token_budget, report)  # noqa: B023
 
-        run_trial(trial, context, inputs.backbone, tuned, score, lambda report: None)
+        run_trial(trial, context, tuned, score, lambda report: None)
 
 
 def test_one_actor_three_actors_and_no_ray_give_identical_rows(
@@ -134,8 +101,9 @@ def test_rate_zero_changes_nothing_and_frozen_tensors_stay(
     run_sweep(spec, tmp_path / "out", tmp_path / "banks", Quiet())
     control, tuned = pin_trials(spec, Loader())
     backbone = Loader().load(tuned).backbone
-    assert load_changed(tmp_path / "out" / "towers" / control.trial_id, backbone) == {}
-    changed = load_changed(tmp_path / "out" / "towers" / tuned.trial_id, backbone)
+    named = backbone.spec.name, backbone.encoder_digest
+    assert load_changed(tmp_path / "out" / "towers" / control.trial_id, *named) == {}
+    changed = load_changed(tmp_path / "out" / "towers" / tuned.trial_id, *named)
     assert changed and not any(name.startswith("embeddings.") for name in changed)
     assert changed_tensors(backbone, changed).keys() == changed.keys()
     scores = results.read_table(tmp_path / "out", "scores", [control.trial_id]).to_pandas()

@@ -16,8 +16,9 @@ from safetensors.torch import save_file as save_torch_file
 
 from adiabatic_ray.encoders.backbones import Backbone, load_backbone
 from adiabatic_ray.encoders.sentence_folders import NORMALIZE_NOTE
+from adiabatic_ray.encoders.tower_files import FILE_NAME, save_tower
 from adiabatic_ray.encoders.tower_sources import read_tower
-from adiabatic_ray.encoders.towers import FILE_NAME, save_tower, tuned_tower
+from adiabatic_ray.encoders.towers import tuned_tower
 from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.spec import BackboneSpec
 from tests.tiny import save_tiny_bert, save_tiny_xlm_roberta, tiny_spec
@@ -66,7 +67,7 @@ def add_modules(folder: Path, *kinds: str, pooling: dict[str, Any] | None = None
 
 def test_a_sweeps_tower_is_read_as_it_was_saved(base: Backbone, tmp_path: Path) -> None:
     changed = {name: base.weights[name] * np.float32(2) for name in CHANGED}
-    save_tower(tmp_path, changed, base, "lr1-x")
+    save_tower(tmp_path, changed, base.spec.name, base.encoder_digest, "lr1-x")
     given = read_tower(str(tmp_path), base, TEXTS)
     assert given.changed.keys() == changed.keys() and given.notes == ()
     assert all(np.array_equal(given.changed[name], value) for name, value in changed.items())
@@ -74,13 +75,14 @@ def test_a_sweeps_tower_is_read_as_it_was_saved(base: Backbone, tmp_path: Path) 
 
 def test_a_sweeps_tower_of_another_backbone_is_refused(base: Backbone, tmp_path: Path) -> None:
     other = load_backbone(tiny_spec(save_tiny_bert(tmp_path / "other", seed=1)))
-    save_tower(tmp_path, {}, other, "lr1-x")
+    save_tower(tmp_path, {}, other.spec.name, other.encoder_digest, "lr1-x")
     with pytest.raises(ValueError, match=f"{other.encoder_digest}, got .*{base.encoder_digest}; load that backbone"):
         read_tower(str(tmp_path), base, TEXTS)
 
 
 def test_a_damaged_or_broken_tower_is_refused(base: Backbone, tmp_path: Path) -> None:
-    save_tower(tmp_path, {CHANGED[0]: np.full_like(base.weights[CHANGED[0]], np.nan)}, base, "lr1-x")
+    broken = {CHANGED[0]: np.full_like(base.weights[CHANGED[0]], np.nan)}
+    save_tower(tmp_path, broken, base.spec.name, base.encoder_digest, "lr1-x")
     with pytest.raises(ValueError, match=rf"finite, got inf or NaN in \['{CHANGED[0]}'\]"):
         read_tower(str(tmp_path), base, TEXTS)
     (tmp_path / FILE_NAME).write_bytes((tmp_path / FILE_NAME).read_bytes()[:-9])

@@ -13,7 +13,7 @@ from torch.nn import functional
 from adiabatic_ray.encoders.backbones import Backbone, load_backbone
 from adiabatic_ray.evaluation.encode import encode, pad
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tuning.member import EpochReport
+from adiabatic_ray.tuning.news import EpochReport
 from adiabatic_ray.tuning.tune import trainable_names, tune
 from adiabatic_ray.tuning.tuning_data import TuningTriplets, seeded_batches
 from tests.tiny import save_tiny_bert, save_tiny_t5_encoder, tiny_spec

@@ -20,7 +20,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from transformers import AutoConfig, PreTrainedConfig
 
-from adiabatic_ray.encoders import sentence_folders, towers
+from adiabatic_ray.encoders import sentence_folders, tower_files, towers
 from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, load_backbone
 from adiabatic_ray.encoders.checkpoints import download
 from adiabatic_ray.spec import BackboneSpec
@@ -56,8 +56,8 @@ def read_tower(tower: str, base: Backbone, query_texts: Sequence[str]) -> GivenT
     """
     folder = Path(tower)
     notes: tuple[str, ...] = ()
-    if (folder / towers.FILE_NAME).is_file():
-        changed = towers.load_changed(folder, base)
+    if (folder / tower_files.FILE_NAME).is_file():
+        changed = tower_files.load_changed(folder, base.spec.name, base.encoder_digest)
         _check_shapes(tower, changed, base)
     else:
         encoder_folder, notes = sentence_folders.encoder_of(_checkpoint(tower, folder), base.spec)

@@ -8,10 +8,14 @@ Legend: N texts, B texts of a batch, T tokens of its longest text, D embedding s
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
 import numpy as np
 import torch
 
 from adiabatic_ray.encoders.backbones import TokenizedTexts, Tower
+from adiabatic_ray.spec import Precision
 
 
 def plan_batches(lengths_N: np.ndarray, token_budget: int) -> list[np.ndarray]:
@@ -45,26 +49,57 @@ def pad(texts: TokenizedTexts, rows_B: np.ndarray, device: torch.device) -> tupl
     return torch.from_numpy(ids_BT).to(device), torch.from_numpy(mask_BT.astype(np.int64)).to(device)
 
 
-def encode(tower: Tower, texts: TokenizedTexts, token_budget: int) -> np.ndarray:
-    """Embeddings of all texts.
+def encode(tower: Tower, texts: TokenizedTexts, token_budget: int, precision: Precision = "float32") -> np.ndarray:
+    """Embeddings of all texts under one tower: see `encode_together`."""
+    return encode_together([tower], texts, token_budget, precision)[0]
+
+
+def encode_together(
+    towers: Sequence[Tower], texts: TokenizedTexts, token_budget: int, precision: Precision = "float32"
+) -> list[np.ndarray]:
+    """Embeddings of the same texts under each of some towers.
+
+    A batch is padded and sent to the device once, and goes through one tower after the other. Each tower runs what it
+    would run alone, so that its embeddings are the same bit for bit, beside whomever it is scored. One stacked product
+    for all towers would not keep that: libraries choose kernels by the number of matrices.
 
     Args:
-        tower: in evaluation mode for deterministic embeddings.
+        towers: on one device; in evaluation mode for deterministic embeddings.
         texts: tokenised, prefix included.
         token_budget: see `plan_batches`.
+        precision: of matrix products, see `spec.EvaluationSpec`.
 
     Returns:
-        float32 [N, D], pooled and not normalised, in the order of the texts.
+        float32 [N, D] for each tower, pooled and not normalised, in the order of the texts.
+
+    Raises:
+        ValueError: no texts.
     """
-    device = next(tower.parameters()).device
-    batches = plan_batches(texts.lengths(), token_budget)
-    embeddings_ND: np.ndarray | None = None
-    with torch.inference_mode():
-        for rows_B in batches:
-            embeddings_BD = tower(*pad(texts, rows_B, device)).float().cpu().numpy()
-            if embeddings_ND is None:
-                embeddings_ND = np.empty((len(texts), embeddings_BD.shape[1]), dtype=np.float32)
-            embeddings_ND[rows_B] = embeddings_BD
-    if embeddings_ND is None:
+    device = next(towers[0].parameters()).device
+    embeddings: list[np.ndarray] = []
+    with torch.inference_mode(), _computing_in(precision, device):
+        for rows_B in plan_batches(texts.lengths(), token_budget):
+            padded = pad(texts, rows_B, device)
+            # All towers first: reading the first result back would wait for it, and let the device stand idle.
+            found = [tower(*padded).float() for tower in towers]
+            for place, embeddings_BD in enumerate(found):
+                if place == len(embeddings):
+                    embeddings.append(np.empty((len(texts), embeddings_BD.shape[1]), dtype=np.float32))
+                embeddings[place][rows_B] = embeddings_BD.cpu().numpy()
+    if not embeddings:
         raise ValueError("encoding needs at least one text, got none; check the data set's size")
-    return embeddings_ND
+    return embeddings
+
+
+@contextmanager
+def _computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Matrix products in a precision; float32 is torch's own, whatever a process was set to."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        with ExitStack() as stack:
+            if precision == "bf16":
+                stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

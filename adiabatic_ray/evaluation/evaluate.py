@@ -10,13 +10,15 @@ Q queries, P passages, D embedding size, K = statistics of a set, ordered as `Co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from adiabatic_ray.encoders.backbones import TokenizedTexts, Tower
-from adiabatic_ray.evaluation.encode import encode
+from adiabatic_ray.evaluation.closeness import Closeness, closeness_for
+from adiabatic_ray.evaluation.encode import encode_together
+from adiabatic_ray.spec import Precision
 from adiabatic_ray.statistics import metrics
 from adiabatic_ray.statistics.counts import MEASURES, Counts, Key, merge, no_ranks
 from adiabatic_ray.statistics.ranking import rank_measures
@@ -73,48 +75,91 @@ class PreparedTriplets:
 Prepared = PreparedPairs | PreparedTriplets
 
 
-def score_shard(tower: Tower, prepared: Prepared, shard: tuple[int, int], token_budget: int) -> Counts:
-    """Counts of one shard.
+def score_shard(
+    towers: Sequence[Tower],
+    prepared: Prepared,
+    shard: tuple[int, int],
+    token_budget: int,
+    closeness: Closeness,
+    precision: Precision = "float32",
+) -> list[Counts | ValueError]:
+    """Counts of one shard for each of some towers, which encode its queries together.
 
     Args:
-        tower: the query tower to score.
+        towers: the query towers to score, on one device.
         prepared: an evaluation set.
         shard: a row range out of `prepared.shards`.
         token_budget: see `encode.plan_batches`.
+        closeness: over `prepared.passages_PD`.
+        precision: see `encode.encode_together`.
+
+    Returns:
+        For each tower its counts, or why it has none: its embeddings are not finite. The others are scored all the
+        same.
+
+    Raises:
+        ValueError: embeddings of another size than the bank's.
+    """
+    queries = prepared.queries.select(np.arange(*shard))
+    found: list[Counts | ValueError] = []
+    for queries_QD in encode_together(towers, queries, token_budget, precision):
+        if queries_QD.shape[1] != prepared.passages_PD.shape[1]:
+            raise ValueError(
+                f"a tower must have the embedding size of its bank ({prepared.passages_PD.shape[1]}), got "
+                f"{queries_QD.shape[1]}; it was tuned from another backbone"
+            )
+        try:
+            if isinstance(prepared, PreparedPairs):
+                found.append(_count_pairs(prepared, prepared.shards.index(shard), queries_QD, closeness))
+            else:
+                found.append(_count_triplets(prepared, shard, queries_QD, closeness))
+        except ValueError as error:
+            found.append(error)
+    return found
+
+
+def score_sets(tower: Tower, prepared: Iterable[Prepared], token_budget: int) -> list[Counts]:
+    """Counts of whole sets, one after another in this process: evaluation without Ray.
 
     Raises:
         ValueError: embeddings that are not finite, or of another size than the bank's.
     """
-    queries = prepared.queries.select(np.arange(*shard))
-    queries_QD = encode(tower, queries, token_budget)
-    if queries_QD.shape[1] != prepared.passages_PD.shape[1]:
-        raise ValueError(
-            f"a tower must have the embedding size of its bank ({prepared.passages_PD.shape[1]}), got "
-            f"{queries_QD.shape[1]}; it was tuned from another backbone"
-        )
-    if isinstance(prepared, PreparedPairs):
-        return _count_pairs(prepared, prepared.shards.index(shard), queries_QD)
-    return _count_triplets(prepared, shard, queries_QD)
+    device = next(tower.parameters()).device.type
+    scored = []
+    for one in prepared:
+        closeness = closeness_for(one.passages_PD, device)
+        parts = [score_shard([tower], one, shard, token_budget, closeness)[0] for shard in one.shards]
+        scored.append(merge(checked(parts)))
+    return scored
 
 
-def score_sets(tower: Tower, prepared: Iterable[Prepared], token_budget: int) -> list[Counts]:
-    """Counts of whole sets, one after another in this process: evaluation without Ray."""
-    return [merge([score_shard(tower, one, shard, token_budget) for shard in one.shards]) for one in prepared]
+def checked(parts: Iterable[Counts | ValueError]) -> list[Counts]:
+    """The counts of all shards of a set.
+
+    Raises:
+        ValueError: of the first shard that has none.
+    """
+    counts = []
+    for part in parts:
+        if isinstance(part, ValueError):
+            raise part
+        counts.append(part)
+    return counts
 
 
-def _count_pairs(prepared: PreparedPairs, query_place: int, queries_UD: np.ndarray) -> Counts:
+def _count_pairs(prepared: PreparedPairs, query_place: int, queries_UD: np.ndarray, closeness: Closeness) -> Counts:
     """One query language against all passage languages: every positive pair against every negative pair."""
     num_pairs = len(prepared.label_of_pair_N)
     num_clusters = int(prepared.cluster_of_pair_N.max()) + 1
-    queries_ND = queries_UD[prepared.query_of_pair_N]
     of_label = [prepared.label_of_pair_N == label for label in range(len(prepared.labels))]
     clusters = [prepared.cluster_of_pair_N[chosen_N] for chosen_N in of_label]
     sizes = [np.bincount(cluster, minlength=num_clusters).astype(np.int32) for cluster in clusters]
     keys: list[Key] = []
     by_positive, by_negative, positives, negatives = [], [], [], []
     for passage_place, passage_language in enumerate(prepared.languages):
-        passages_ND = prepared.passages_PD[passage_place * num_pairs : (passage_place + 1) * num_pairs]
-        for measure, scores_N in zip(MEASURES, metrics.pair_scores(queries_ND, passages_ND), strict=True):
+        passage_of_pair_N = np.arange(passage_place * num_pairs, (passage_place + 1) * num_pairs)
+        scored = closeness.scores(queries_UD, prepared.query_of_pair_N, passage_of_pair_N)
+        for measure, scores_N in zip(MEASURES, scored, strict=True):
             for label in range(1, len(prepared.labels)):
                 errors = metrics.count_errors(scores_N[of_label[0]], scores_N[of_label[label]])
                 keys.append(
@@ -133,7 +178,9 @@ def _count_pairs(prepared: PreparedPairs, query_place: int, queries_UD: np.ndarr
     return Counts(prepared.name, prepared.kind, tuple(keys), *arrays, no_ranks(len(keys)))
 
 
-def _count_triplets(prepared: PreparedTriplets, shard: tuple[int, int], queries_QD: np.ndarray) -> Counts:
+def _count_triplets(
+    prepared: PreparedTriplets, shard: tuple[int, int], queries_QD: np.ndarray, closeness: Closeness
+) -> Counts:
     """All positives against all negatives of each query of the shard."""
     start, stop = shard
     sides = []
@@ -142,9 +189,9 @@ def _count_triplets(prepared: PreparedTriplets, shard: tuple[int, int], queries_
         (prepared.negative_rows, prepared.negative_offsets_Q1),
     ):
         shard_offsets_Q1 = offsets_Q1[start : stop + 1]
-        passages = prepared.passages_PD[rows[shard_offsets_Q1[0] : shard_offsets_Q1[-1]]]
         counts_Q = np.diff(shard_offsets_Q1)
-        scores = metrics.pair_scores(np.repeat(queries_QD, counts_Q, axis=0), passages)
+        passage_of_N = rows[shard_offsets_Q1[0] : shard_offsets_Q1[-1]]
+        scores = closeness.scores(queries_QD, np.repeat(np.arange(stop - start), counts_Q), passage_of_N)
         sides.append((scores, shard_offsets_Q1 - shard_offsets_Q1[0], counts_Q.astype(np.int32)))
     (positive_scores, positive_offsets_Q1, positives_Q), (negative_scores, negative_offsets_Q1, negatives_Q) = sides
     layout = [

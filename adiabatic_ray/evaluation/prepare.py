@@ -16,7 +16,7 @@ from adiabatic_ray.encoders.backbones import Backbone, load_backbone
 from adiabatic_ray.evaluation.bank import BankKey, digest_of_texts
 from adiabatic_ray.evaluation.evaluate import Prepared, PreparedPairs, PreparedTriplets
 from adiabatic_ray.sources import CldrNames, EvaluationSource, PairFile, TripletSource, Xnli
-from adiabatic_ray.spec import BackboneSpec, TrialSpec, UntunedSpec
+from adiabatic_ray.spec import BackboneSpec, Precision, TrialSpec, UntunedSpec
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
 
 
@@ -27,6 +27,7 @@ class EvaluationInputs:
     backbone: Backbone
     evaluation: tuple[TripletSet | PairSet, ...]
     token_budget: int
+    precision: Precision
 
     def query_texts(self) -> list[list[str]]:
         """Texts that a tower encodes, set by set; of pairs language after language."""
@@ -152,7 +153,8 @@ class Loader:
             self._tuning[trial.source] = tuning, validation
         tuning, validation = self._tuning[trial.source]
         sets = tuple(self._load_set(source) for source in trial.evaluation.sets)
-        return Inputs(backbone, sets, trial.evaluation.token_budget, tuning, validation)
+        settings = trial.evaluation
+        return Inputs(backbone, sets, settings.token_budget, settings.precision, tuning, validation)
 
     def load_untuned(self, untuned: UntunedSpec) -> EvaluationInputs:
         """Backbone and evaluation texts; digests that are given are checked.
@@ -162,7 +164,7 @@ class Loader:
         """
         backbone = self._load_backbone(untuned.backbone)
         sets = tuple(self._load_set(source) for source in untuned.evaluation.sets)
-        return EvaluationInputs(backbone, sets, untuned.evaluation.token_budget)
+        return EvaluationInputs(backbone, sets, untuned.evaluation.token_budget, untuned.evaluation.precision)
 
     def _load_backbone(self, spec: BackboneSpec) -> Backbone:
         if spec not in self._backbones:

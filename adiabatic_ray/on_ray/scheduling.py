@@ -16,15 +16,16 @@ from ray import tune as ray_tune
 
 from adiabatic_ray import provenance, results
 from adiabatic_ray.events import Listener
-from adiabatic_ray.on_ray.actors import EvaluationPool, SharedSets
 from adiabatic_ray.on_ray.callbacks import Announcer
 from adiabatic_ray.on_ray.cluster import TRIAL_MEMORY_BYTES, trials_in_memory
-from adiabatic_ray.on_ray.tuners import MaterialRefs, TunerPool
+from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
+from adiabatic_ray.on_ray.scoring_desk import SharedSets
+from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec
 from adiabatic_ray.trial import Report, TrialContext, run_trial
 from adiabatic_ray.tuning import saved_states
-from adiabatic_ray.tuning.tune import Tuned
+from adiabatic_ray.tuning.news import Tuned
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _run_on_ray(
     """The Tune trainable: joins `run_trial` to the pools."""
     trial_id, (pool, tuners), (sweep, out, recorded) = config["trial_id"], pools, common
     group = groups[group_of[trial_id]]
-    backbone, untuned = ray.get([group.material.backbone_ref, group.untuned_ref])
+    untuned = ray.get(group.untuned_ref)
 
     def tune(trial: TrialSpec, report: Report) -> Tuned:
         return tuners.tune(trial_id, trial.tuning, group.material, report, lambda text: _report({"notice": text}))
@@ -124,7 +125,6 @@ def _run_on_ray(
     status = run_trial(
         TrialSpec.model_validate_json(trials[trial_id]),
         TrialContext(sweep, Path(out), group.untuned_id, untuned, recorded),
-        backbone,
         tune,
         lambda changed: pool.score(changed, group.sets),
         lambda epoch: _report(asdict(epoch)),

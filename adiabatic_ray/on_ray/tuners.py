@@ -16,23 +16,19 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
 import torch
-from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from adiabatic_ray.on_ray.actors import device_for, use_threads
+from adiabatic_ray.on_ray.devices import device_for, use_threads
 from adiabatic_ray.on_ray.lobby import Lobby
+from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
 from adiabatic_ray.spec import ClusterSpec, TuningSpec
-from adiabatic_ray.tuning.member import EpochReport
-from adiabatic_ray.tuning.pack_runner import Material, Notice, PackRunner
-from adiabatic_ray.tuning.tune import Tuned
+from adiabatic_ray.tuning.pack_runner import Material, PackRunner
 
 _SECONDS_TO_SAY_SO = 5.0
 """Time that an actor whose device failed leaves its trials to hear of it, before it makes way for a new process."""
@@ -42,17 +38,6 @@ _CALLS_BESIDE_MEMBERS = 64
 
 _MOST_TRIALS = 100_000
 """Calls that the lobby holds: trials that wait there must not keep an actor from registering."""
-
-
-@dataclass(frozen=True)
-class MaterialRefs:
-    """What the trials of a group are tuned from, in the object store."""
-
-    key: str
-    backbone_ref: Any
-    tuning_ref: Any
-    """(triplets, validation)."""
-    token_budget: int
 
 
 @ray.remote(max_restarts=-1, max_task_retries=0)
@@ -74,7 +59,8 @@ class Tuner:
         """Yields what `PackRunner.tune` yields."""
         if refs.key not in self._material:
             backbone, (triplets, validation) = ray.get([refs.backbone_ref, refs.tuning_ref])
-            self._material[refs.key] = Material(refs.key, backbone, triplets, validation, refs.token_budget)
+            held = triplets.held_on(self._device, self._free_bytes())
+            self._material[refs.key] = Material(refs.key, backbone, held, validation, refs.token_budget)
         try:
             yield from self._runner.tune(trial_id, spec, self._material[refs.key])
         except (ValueError, torch.OutOfMemoryError):
@@ -92,63 +78,21 @@ class Tuner:
         return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
 
-@dataclass(frozen=True)
-class TunerPool:
-    """Handles of the actors; trials receive it and share it."""
+def place_tuners(cluster: ClusterSpec, num_tuners: int, folder: Path) -> TunerPool:
+    """Start the actors. Those for which a cluster has no room yet serve as soon as they are placed.
 
-    lobby: Any
-    tuners: tuple[Any, ...]
-
-    @staticmethod
-    def place(cluster: ClusterSpec, num_tuners: int, folder: Path) -> TunerPool:
-        """Start the actors. Those for which a cluster has no room yet serve as soon as they are placed.
-
-        Args:
-            cluster: size of a pack, CPUs and GPUs of an actor.
-            num_tuners: actors.
-            folder: of the trials' saved states, shared by all nodes.
-        """
-        # The lobby has no copy: it stays where the driver is, without which there is no sweep anyway.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        name = f"lobby-{uuid.uuid4().hex}"
-        lobby = Lobby.options(name=name, scheduling_strategy=here, max_concurrency=_MOST_TRIALS).remote()  # type: ignore[attr-defined]
-        options = Tuner.options(  # type: ignore[attr-defined]
-            num_cpus=cluster.tuner_cpus,
-            num_gpus=cluster.tuner_gpus,
-            max_concurrency=cluster.pack_size + _CALLS_BESIDE_MEMBERS,
-        )
-        return TunerPool(lobby, tuple(options.remote(n, name, cluster, str(folder)) for n in range(num_tuners)))
-
-    def tune(
-        self,
-        trial_id: str,
-        spec: TuningSpec,
-        refs: MaterialRefs,
-        report: Callable[[EpochReport], None],
-        notice: Callable[[str], None],
-    ) -> Tuned:
-        """Lease a slot, tune, and give it back.
-
-        Raises:
-            RayError: what the actor raised, or that it was lost.
-        """
-        number, start = ray.get(self.lobby.enter.remote(trial_id))
-        try:
-            for ref in self.tuners[number].tune.options(num_returns="streaming").remote(trial_id, spec, refs):
-                news = ray.get(ref)
-                if isinstance(news, Tuned):
-                    self.lobby.leave.remote(trial_id)
-                    return news
-                if isinstance(news, Notice):
-                    notice(news.text)
-                else:
-                    report(news)
-        except RayActorError:
-            ray.get(self.lobby.lost.remote(number, start))
-            raise
-        raise AssertionError("a tuner's call ended without a tower")
-
-    def close(self) -> None:
-        """End the actors."""
-        for actor in (*self.tuners, self.lobby):
-            ray.kill(actor)
+    Args:
+        cluster: size of a pack, CPUs and GPUs of an actor.
+        num_tuners: actors.
+        folder: of the trials' saved states, shared by all nodes.
+    """
+    # The lobby has no copy: it stays where the driver is, without which there is no sweep anyway.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    name = f"lobby-{uuid.uuid4().hex}"
+    lobby = Lobby.options(name=name, scheduling_strategy=here, max_concurrency=_MOST_TRIALS).remote()  # type: ignore[attr-defined]
+    options = Tuner.options(  # type: ignore[attr-defined]
+        num_cpus=cluster.tuner_cpus,
+        num_gpus=cluster.tuner_gpus,
+        max_concurrency=cluster.pack_size + _CALLS_BESIDE_MEMBERS,
+    )
+    return TunerPool(lobby, tuple(options.remote(n, name, cluster, str(folder)) for n in range(num_tuners)))

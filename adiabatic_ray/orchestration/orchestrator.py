@@ -8,6 +8,7 @@ resumes.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +23,15 @@ from adiabatic_ray import provenance, results
 from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.evaluation.prepare import EvaluationInputs, Inputs, Loader, prepare
 from adiabatic_ray.events import Listener, StageListener
-from adiabatic_ray.on_ray.actors import EvaluationPool, SharedSets, device_for, ensure_banks
+from adiabatic_ray.on_ray.bank_tasks import ensure_banks
 from adiabatic_ray.on_ray.cluster import check_resources, num_tuners
+from adiabatic_ray.on_ray.devices import device_for
+from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
+from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets
 from adiabatic_ray.on_ray.scheduling import Group, schedule
-from adiabatic_ray.on_ray.tuners import MaterialRefs, TunerPool
+from adiabatic_ray.on_ray.scoring_desk import SharedSets
+from adiabatic_ray.on_ray.tuner_pool import MaterialRefs
+from adiabatic_ray.on_ray.tuners import place_tuners
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, TuningSpec, UntunedSpec
@@ -112,11 +118,11 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
             parts = _share(key, loader.load(pending[trial_id]), banks, spec.cluster, listener)
             shared[key] = untuned_id_of(pending[trial_id].untuned, spec.cluster), *parts
     listener.stage("placing the evaluation pool")
-    pool = EvaluationPool.place(spec.cluster)
+    pool = place_evaluators(spec.cluster)
     try:
         listener.stage("scoring the untuned backbone")
-        groups = {key: _group(*parts, pool, out) for key, parts in shared.items()}
-        tuners = TunerPool.place(spec.cluster, num_tuners(spec.cluster, len(pending)), out.resolve() / "states")
+        groups = {key: _group(*parts, pool, out, listener) for key, parts in shared.items()}
+        tuners = place_tuners(spec.cluster, num_tuners(spec.cluster, len(pending)), out.resolve() / "states")
         try:
             listener.sweep_started(len(trials), num_before)
             statuses = schedule(spec, out, pending, group_of, groups, pool, tuners, listener)
@@ -144,7 +150,7 @@ def _share(
     """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks."""
     backbone_ref = ray.put(inputs.backbone)
     kit = prepare(inputs, open_banks(inputs, backbone_ref, banks, cluster, listener))
-    sets = SharedSets.put(backbone_ref, kit.evaluation, inputs.token_budget)
+    sets = share_sets(backbone_ref, kit.evaluation, inputs)
     tuning_ref = ray.put((kit.tuning, kit.validation))
     return MaterialRefs(key, backbone_ref, tuning_ref, inputs.token_budget), sets
 
@@ -169,8 +175,18 @@ def open_banks(
     return [np.asarray(bank_PD) for bank_PD in opened]
 
 
-def _group(untuned_id: str, material: MaterialRefs, sets: SharedSets, pool: EvaluationPool, out: Path) -> Group:
+def _group(
+    untuned_id: str,
+    material: MaterialRefs,
+    sets: SharedSets,
+    pool: EvaluationPool,
+    out: Path,
+    listener: StageListener,
+) -> Group:
     untuned = untuned_counts(untuned_id, lambda: pool.score({}, sets), out)
+    if sets.precision != "float32":
+        exact = pool.score({}, dataclasses.replace(sets, precision="float32"))
+        record_precision(out, untuned_id, sets.precision, untuned, exact, listener)
     return Group(material, sets, untuned_id, ray.put(untuned))
 
 
@@ -184,6 +200,22 @@ def untuned_counts(untuned_id: str, score: Callable[[], list[Counts]], out: Path
     if not results.table_path(out, "untuned", untuned_id).is_file():
         results.write_table(out, "untuned", untuned_id, counts.untuned_rows(untuned_id, score()))
     return counts.counts_from_rows(results.read_table(out, "untuned", [untuned_id]).to_pylist())
+
+
+def record_precision(
+    out: Path,
+    untuned_id: str,
+    precision: str,
+    untuned: Sequence[Counts],
+    exact: Sequence[Counts],
+    listener: StageListener,
+) -> None:
+    """Say, and write to `OUT/precision/`, how many counts of the untuned tower a lower precision changes."""
+    changed = sum(counts.num_changed(other) for counts, other in zip(untuned, exact, strict=True))
+    total = sum(int(counts.comparisons_K.sum()) for counts in untuned)
+    listener.stage(f"{precision} changes {changed:,} of {total:,} comparisons of the untuned tower, at least")
+    content = {"untuned_id": untuned_id, "precision": precision, "num_changed": changed, "num_comparisons": total}
+    results.write_json(out / "precision" / f"{untuned_id}.json", content)
 
 
 def _group_key(trial: TrialSpec) -> str:

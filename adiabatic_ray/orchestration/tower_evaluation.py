@@ -24,8 +24,8 @@ from adiabatic_ray.encoders.backbones import digest_of_weights
 from adiabatic_ray.encoders.tower_sources import GivenTower, read_tower
 from adiabatic_ray.evaluation.prepare import EvaluationInputs, Loader, prepare_sets
 from adiabatic_ray.events import StageListener
-from adiabatic_ray.on_ray.actors import EvaluationPool, SharedSets
 from adiabatic_ray.on_ray.cluster import check_resources
+from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets
 from adiabatic_ray.orchestration.orchestrator import open_banks, untuned_counts, untuned_id_of
 from adiabatic_ray.spec import ClusterSpec, UntunedSpec
 from adiabatic_ray.statistics.counts import Counts
@@ -97,7 +97,7 @@ def run_evaluation(
     inputs, untuned_id = evaluation.inputs, untuned_id_of(evaluation.untuned, cluster)
     backbone_ref = ray.put(inputs.backbone)
     prepared = prepare_sets(inputs, open_banks(inputs, backbone_ref, banks, cluster, listener))
-    sets = SharedSets.put(backbone_ref, prepared, inputs.token_budget)
+    sets = share_sets(backbone_ref, prepared, inputs)
 
     def progress(done: int, total: int) -> None:
         listener.counted("shards", done, total)
@@ -107,7 +107,7 @@ def run_evaluation(
         return pool.score(changed, sets, progress)
 
     listener.stage("placing the evaluation pool")
-    pool = EvaluationPool.place(cluster)
+    pool = place_evaluators(cluster)
     try:
         untuned = untuned_counts(untuned_id, lambda: score("the untuned backbone", {}), out)
         started = time.monotonic()

@@ -82,6 +82,13 @@ class Counts:
         total_K: np.ndarray = self.by_positive_KC.sum(axis=1, dtype=np.int64)
         return total_K
 
+    def num_changed(self, other: Counts) -> int:
+        """Comparisons of all statistics that are an error in one of two countings only, at least.
+
+        Changes in opposite directions cancel within a positive's cluster (of triplets: within a query).
+        """
+        return int(np.abs(self.by_positive_KC.astype(np.int64) - other.by_positive_KC).sum())
+
     @property
     def comparisons_K(self) -> np.ndarray:
         """Comparisons of each statistic: all positives x all negatives of the set, or of each query; int64."""

@@ -22,12 +22,11 @@ def movable_frac(weights: np.ndarray, learning_rate: float) -> float:
 
 
 def drift_rows(
-    trial_id: str, untuned: Mapping[str, np.ndarray], tuned: Mapping[str, np.ndarray], learning_rate: float
+    untuned: Mapping[str, np.ndarray], tuned: Mapping[str, np.ndarray], learning_rate: float
 ) -> list[dict[str, Any]]:
-    """Rows of the `drift` table, one per tensor of `tuned`, in its order.
+    """Rows of the `drift` table without their `trial_id`, one per tensor of `tuned`, in its order.
 
     Args:
-        trial_id: the trial.
         untuned: float32 tensors of the backbone, by name.
         tuned: the trainable tensors after tuning, by name.
         learning_rate: the trial's rate.
@@ -38,7 +37,6 @@ def drift_rows(
         change = after.astype(np.float64) - before.astype(np.float64)
         rows.append(
             {
-                "trial_id": trial_id,
                 "tensor": name,
                 "num_weights": before.size,
                 "movable_frac": movable_frac(before, learning_rate),

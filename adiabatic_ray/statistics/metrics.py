@@ -39,7 +39,7 @@ def _row_dots(left_PD: FloatArray, right_PD: FloatArray) -> FloatArray:
     return dots_P
 
 
-def _usable_norms(squared_norms_P: FloatArray, side: str, first_row: int) -> None:
+def check_norms(squared_norms_P: FloatArray, side: str, first_row: int) -> None:
     """Refuse vectors that have no direction: the squared norm of a vector shows zeros, NaN and infinity alike."""
     usable_P = np.isfinite(squared_norms_P) & (squared_norms_P > 0)
     if not usable_P.all():
@@ -88,8 +88,8 @@ def pair_scores(queries_PD: AnyFloats, passages_PD: AnyFloats) -> tuple[FloatArr
         query, passage = query_block[: rows.stop - start], passage_block[: rows.stop - start]
         query[:], passage[:] = queries_PD[rows], passages_PD[rows]
         query_norms, passage_norms = _row_dots(query, query), _row_dots(passage, passage)
-        _usable_norms(query_norms, "query", start)
-        _usable_norms(passage_norms, "passage", start)
+        check_norms(query_norms, "query", start)
+        check_norms(passage_norms, "passage", start)
         # Multiplied before the root: the cosine of a vector with itself is then exactly 1.
         cosine_P[rows] = _row_dots(query, passage) / np.sqrt(query_norms * passage_norms)
         query -= passage

@@ -9,55 +9,17 @@ Legend: B queries of a batch.
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
 from adiabatic_ray.spec import TuningSpec
+from adiabatic_ray.tuning.news import EpochReport, StoppedBy
 from adiabatic_ray.tuning.optim import build_optimizer
+from adiabatic_ray.tuning.saved_states import MemberState
 from adiabatic_ray.tuning.tuning_data import seeded_batches
-
-StoppedBy = Literal["idle", "max_epochs", "diverged"]
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """State after an epoch; epoch 0 is the untuned tower. The last report of a run says what stopped it."""
-
-    epoch: int
-    num_steps: int
-    train_loss: float
-    validation_loss: float
-    validation_errors: int
-    num_validation: int
-    improved: bool
-    elapsed_s: float
-    finished_at_ms: int
-    """Milliseconds since 1970, UTC."""
-    stopped_by: StoppedBy | None
-
-
-@dataclass(frozen=True)
-class MemberState:
-    """All that a member needs to go on elsewhere, as if nothing had happened."""
-
-    tensors: Mapping[str, torch.Tensor]
-    """Weights, optimizer state, kept weights; on the CPU."""
-    reports: tuple[EpochReport, ...]
-
-    def reports_json(self) -> str:
-        """The reports as text; `reports_from_json` reads them."""
-        return json.dumps([asdict(report) for report in self.reports])
-
-
-def reports_from_json(text: str) -> tuple[EpochReport, ...]:
-    """Reports that `MemberState.reports_json` wrote."""
-    return tuple(EpochReport(**fields) for fields in json.loads(text))
 
 
 class Member:
@@ -143,7 +105,7 @@ class Member:
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{key}.{name}"] = value
         return MemberState(
-            {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, tuple(self.reports)
+            {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}, tuple(self.reports)
         )
 
     def can_resume(self, state: MemberState) -> bool:
@@ -161,7 +123,8 @@ class Member:
         self.reports, self._started = list(state.reports), time.monotonic() - elapsed_s
         kept: dict[str, torch.Tensor] = {}
         with torch.no_grad():
-            for full_name, value in state.tensors.items():
+            for full_name, stored in state.tensors.items():
+                value = torch.from_numpy(stored)
                 kind, _, name = full_name.partition(".")
                 if kind == "weights":
                     self.parameters[name].copy_(value)

@@ -19,10 +19,12 @@ from torch import nn
 
 from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tuning.device_work import GraphedSteps, to_device
+from adiabatic_ray.tuning.device_work import GraphedSteps
 from adiabatic_ray.tuning.lone_tower import LoneTower
-from adiabatic_ray.tuning.member import EpochReport, Member, MemberState
+from adiabatic_ray.tuning.member import Member
+from adiabatic_ray.tuning.news import EpochReport
 from adiabatic_ray.tuning.packed_tower import PackedTower, is_packable
+from adiabatic_ray.tuning.saved_states import MemberState
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
 
 _ADDED_BY_TORCH = 1e-6
@@ -81,7 +83,7 @@ class Pack:
             triplets: samples to tune on.
             validation: samples to validate on, every one of them after every epoch.
             token_budget: see `encode.plan_batches`; for validation.
-            device: where towers and validation passages are held; of the bank, each step's rows are sent there.
+            device: where towers and validation passages are held.
 
         Raises:
             ValueError: fewer samples than one batch, or no validation samples.
@@ -96,7 +98,7 @@ class Pack:
         else:
             self._towers = PackedTower(backbone, num_slots, trainable, device)
         self._triplets, self._validation = triplets, validation
-        self._validation_passages = [self._passages(validation, rows_Q) for rows_Q in _sides(validation)]
+        self._validation_passages = [validation.passages(rows_Q, self._towers.device) for rows_Q in _sides(validation)]
         self._members: list[tuple[str, Member] | None] = [None] * num_slots
         self._margins_K1 = torch.zeros((num_slots, 1), device=self._towers.device)
         self._is_active_K = torch.zeros(num_slots, device=self._towers.device)
@@ -190,7 +192,8 @@ class Pack:
         """One optimizer step of each active member; their mean losses [K], others' mean nothing."""
         rows = {slot: self._member(slot).next_rows() for slot in active}
         rows_KB = np.stack([rows.get(slot, rows[active[0]]) for slot in range(len(self._members))])
-        sides = (self._passages(self._triplets, rows_Q[rows_KB]) for rows_Q in _sides(self._triplets))
+        device = self._towers.device
+        sides = (self._triplets.passages(rows_Q[rows_KB], device) for rows_Q in _sides(self._triplets))
         inputs = (*sides, *self._towers.batch(self._triplets.queries, rows_KB))
         return self._compute(*inputs) if self.graphs is None else self.graphs.run(self._compute, *inputs)
 
@@ -230,9 +233,6 @@ class Pack:
         one = self._members[slot]
         assert one is not None
         return one[1]
-
-    def _passages(self, triplets: TuningTriplets, rows: np.ndarray) -> torch.Tensor:
-        return to_device(triplets.passages_PD[rows], self._towers.device)
 
     def _forget_step(self) -> None:
         """Who is trained, and by which optimizer, is part of what was captured."""

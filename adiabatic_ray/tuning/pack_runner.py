@@ -25,10 +25,11 @@ import torch
 from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning import saved_states
-from adiabatic_ray.tuning.member import EpochReport, MemberState
+from adiabatic_ray.tuning.news import EpochReport, News, Notice
 from adiabatic_ray.tuning.pack import Pack, packs_alone
 from adiabatic_ray.tuning.pack_memory import member_bytes, slots_that_fit
-from adiabatic_ray.tuning.tune import Tuned, peak_memory_bytes, trainable_names
+from adiabatic_ray.tuning.saved_states import MemberState
+from adiabatic_ray.tuning.tune import trainable_names, tuned_of
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
 
 
@@ -48,24 +49,14 @@ class ReplacedError(Exception):
     """The trial asked again, and its later call goes on in place of this one."""
 
 
-@dataclass(frozen=True)
-class Notice:
-    """Something that a user should know about how a trial is run."""
-
-    text: str
-
-
-News = EpochReport | Notice | Tuned
-"""What a trial hears: its epochs, and at the end its tower."""
-
-
 @dataclass(eq=False)
 class _Request:
     trial_id: str
     spec: TuningSpec
     material: Material
     trainable: Sequence[str]
-    news: queue.SimpleQueue[News | Exception]
+    news: queue.SimpleQueue[EpochReport | Notice | Mapping[str, np.ndarray] | Exception]
+    """The last one are the trained tensors."""
     state: MemberState | None = None
     """Where a member was taken out of a pack; let go once it has joined another one."""
     is_abandoned: bool = False
@@ -140,9 +131,10 @@ class PackRunner:
                 news = request.news.get()
                 if isinstance(news, Exception):
                     raise news
-                yield news
-                if isinstance(news, Tuned):
+                if isinstance(news, Mapping):
+                    yield tuned_of(material.backbone, spec, news)  # here, not in the thread that steps the pack
                     return
+                yield news
         finally:
             with self._changed:
                 request.is_abandoned = True
@@ -275,9 +267,9 @@ class PackRunner:
             request = self._active[trial_id]
             request.news.put(report)
             if report.stopped_by is not None:
-                tuned = Tuned(pack.leave(trial_id), peak_memory_bytes())
+                trained = pack.leave(trial_id)
                 del self._active[trial_id]
-                request.news.put(tuned)
+                request.news.put(trained)
 
     def _save_when_due(self, pack: Pack) -> None:
         if self._folder is None or time.monotonic() - self._saved_at < self._save_every_s:

@@ -5,13 +5,26 @@ Nothing is pickled. A file that is damaged counts as none: the trial starts over
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import safetensors
-from safetensors.torch import save
+from safetensors.numpy import save
 
 from adiabatic_ray.results import replacing
-from adiabatic_ray.tuning.member import MemberState, reports_from_json
+from adiabatic_ray.tuning.news import EpochReport
+
+
+@dataclass(frozen=True)
+class MemberState:
+    """All that a member of a pack needs to go on elsewhere, as if nothing had happened."""
+
+    tensors: Mapping[str, np.ndarray]
+    """Weights, optimizer state, kept weights."""
+    reports: tuple[EpochReport, ...]
 
 
 def save_state(folder: Path, trial_id: str, state: MemberState) -> None:
@@ -20,7 +33,8 @@ def save_state(folder: Path, trial_id: str, state: MemberState) -> None:
     Raises:
         OSError: the disk is full or read-only; the older state is still there then.
     """
-    content = save(dict(state.tensors), metadata={"trial_id": trial_id, "reports": state.reports_json()})
+    reports = json.dumps([asdict(report) for report in state.reports])
+    content = save(dict(state.tensors), metadata={"trial_id": trial_id, "reports": reports})
     with replacing(_path(folder, trial_id)) as temporary:
         temporary.write_bytes(content)
 
@@ -28,10 +42,10 @@ def save_state(folder: Path, trial_id: str, state: MemberState) -> None:
 def load_state(folder: Path, trial_id: str) -> MemberState | None:
     """The state that was last saved, or None: there is none, or its file is damaged or another trial's."""
     try:
-        with safetensors.safe_open(_path(folder, trial_id), framework="pt") as stored:
+        with safetensors.safe_open(_path(folder, trial_id), framework="numpy") as stored:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
-        reports = reports_from_json(metadata["reports"])
+        reports = tuple(EpochReport(**fields) for fields in json.loads(metadata["reports"]))
     except (FileNotFoundError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
         return None
     return MemberState(tensors, reports) if metadata.get("trial_id") == trial_id and reports else None

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
-from adiabatic_ray.encoders import freezing
+from adiabatic_ray.encoders import freezing, towers
 from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tuning.member import EpochReport
+from adiabatic_ray.statistics import drift
+from adiabatic_ray.tuning.news import EpochReport, Tuned
 from adiabatic_ray.tuning.pack import Pack
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What tuning leaves."""
-
-    tensors: Mapping[str, np.ndarray]
-    """The trained ones, by name: see `Member.trained`."""
-    peak_memory_bytes: int
-    """Largest resident memory so far of the process that tuned."""
 
 
 def trainable_names(backbone: Backbone, freeze: str) -> tuple[list[str], list[str]]:
@@ -68,9 +58,21 @@ def tune(
     while current.stopped_by is None:
         current = pack.run_epoch()["alone"]
         report(current)
-    return Tuned(pack.leave("alone"), peak_memory_bytes())
+    return tuned_of(backbone, spec, pack.leave("alone"))
 
 
-def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts kilobytes
+def tuned_of(backbone: Backbone, spec: TuningSpec, trained: Mapping[str, np.ndarray]) -> Tuned:
+    """What there is to say about the tensors that tuning leaves.
+
+    Args:
+        backbone: where it started.
+        spec: the regime.
+        trained: of `Member.trained`.
+    """
+    return Tuned(
+        tensors=trained,
+        changed=frozenset(towers.changed_tensors(backbone, trained)),
+        drift=drift.drift_rows(backbone.weights, trained, spec.learning_rate),
+        num_frozen=sum(value.size for name, value in backbone.weights.items() if name not in trained),
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,  # Linux counts kilobytes
+    )

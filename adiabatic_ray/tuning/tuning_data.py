@@ -6,11 +6,13 @@ Legend: Q queries (samples), B queries of a batch, P passages, D embedding size.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from adiabatic_ray.encoders.backbones import TokenizedTexts
+from adiabatic_ray.tuning.device_work import to_device
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,24 @@ class TuningTriplets:
     positive_rows_Q: np.ndarray
     negative_rows_Q: np.ndarray
     passages_PD: np.ndarray
+    held_PD: torch.Tensor | None = None
+    """The same on the device that tunes."""
 
     def __len__(self) -> int:
         """Number of triplets."""
         return len(self.queries)
+
+    def held_on(self, device: str, free_bytes: int) -> TuningTriplets:
+        """With the passages on a GPU, if they take less than half of its free memory; else as they are."""
+        if device == "cpu" or self.passages_PD.nbytes >= free_bytes // 2:
+            return self
+        return replace(self, held_PD=torch.tensor(self.passages_PD, device=device))
+
+    def passages(self, rows: np.ndarray, device: torch.device) -> torch.Tensor:
+        """Passages [*rows.shape, D] on the device that tunes."""
+        if self.held_PD is None:
+            return to_device(self.passages_PD[rows], device)
+        return self.held_PD[to_device(rows, device)]
 
 
 def seeded_batches(num_samples: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:

@@ -1,0 +1,80 @@
+"""Ray's share of the passage bank: tasks that encode its shards, from the backbone in the object store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts
+from adiabatic_ray.evaluation import bank
+from adiabatic_ray.evaluation.encode import encode
+from adiabatic_ray.on_ray.devices import device_for, use_threads
+from adiabatic_ray.spec import ClusterSpec
+
+
+@ray.remote(max_retries=3)
+def _encode_shard(backbone: Backbone, texts: TokenizedTexts, budget: int, threads: float, device: str) -> np.ndarray:
+    use_threads(threads)
+    return encode(backbone.build_tower(device=device), texts, budget)
+
+
+def ensure_banks(
+    root: Path,
+    needed: Sequence[tuple[bank.BankKey, list[str]]],
+    backbone: Backbone,
+    backbone_ref: Any,
+    cluster: ClusterSpec,
+    progress: Callable[[int, int], None],
+) -> list[np.ndarray]:
+    """Banks of passage lists: opened when they are there, else encoded by sharded Ray tasks, all at once.
+
+    Args:
+        root: folder of all banks; only this process writes to it.
+        needed: key and passages of each bank.
+        backbone: for its tokenizer.
+        backbone_ref: the same in the object store.
+        cluster: CPUs and GPUs of one task are those of a tuner.
+        progress: called with (texts encoded so far, texts to encode); not at all when every bank is there.
+
+    Returns:
+        Memory maps [P, D] in the order of `needed`.
+
+    Raises:
+        ValueError: a bank's folder holds something else, or embeddings are not finite.
+    """
+    missing = {key: texts for key, texts in needed if bank.open_bank(root, key) is None}
+    remote = _encode_shard.options(num_cpus=cluster.tuner_cpus, num_gpus=cluster.tuner_gpus)
+    device = device_for(cluster.tuner_gpus)
+    num_texts, num_done = sum(key.num_texts for key in missing), 0
+    pending: dict[Any, tuple[bank.BankKey, int]] = {}
+    for key, texts in missing.items():
+        finished = bank.finished_shards(root, key)
+        for number, (start, stop) in enumerate(key.shards()):
+            if number in finished:
+                num_done += stop - start
+                continue
+            tokens = backbone.tokenize(texts[start:stop], key.prefix)
+            task = remote.remote(backbone_ref, tokens, key.token_budget, cluster.tuner_cpus, device)
+            pending[task] = key, number
+    if missing:
+        progress(num_done, num_texts)
+    while pending:
+        (ready,), _ = ray.wait(list(pending), num_returns=1)
+        key, number = pending.pop(ready)
+        bank.store_shard(root, key, number, ray.get(ready))
+        start, stop = key.shards()[number]
+        num_done += stop - start
+        progress(num_done, num_texts)
+    for key in missing:
+        bank.assemble(root, key)
+    return [_opened(root, key) for key, _ in needed]
+
+
+def _opened(root: Path, key: bank.BankKey) -> np.ndarray:
+    embeddings_PD = bank.open_bank(root, key)
+    assert embeddings_PD is not None, "a bank that was just there is gone"
+    return embeddings_PD

@@ -1,0 +1,97 @@
+"""The evaluation pool: actors that score towers on shards of the evaluation sets, behind a desk.
+
+They only place a plain function (`score_shard`) on the cluster. Backbone, token ids and banks are put into the object
+store once and read in place by every process of a node; a trial sends only the tensors that it changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from adiabatic_ray.encoders.backbones import Tower
+from adiabatic_ray.encoders.towers import with_tensors
+from adiabatic_ray.evaluation.closeness import Closeness, closeness_for
+from adiabatic_ray.evaluation.evaluate import Prepared, score_shard
+from adiabatic_ray.evaluation.prepare import EvaluationInputs
+from adiabatic_ray.on_ray.devices import device_for, use_threads
+from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
+from adiabatic_ray.on_ray.scoring_desk import ScoringDesk, Shard, SharedSets
+from adiabatic_ray.spec import ClusterSpec
+from adiabatic_ray.statistics.counts import Counts
+
+_MOST_TOWERS = 100_000
+"""Calls that the desk holds: every trial that waits to be scored is one."""
+
+
+@ray.remote(max_restarts=-1, max_task_retries=3)
+class Evaluator:
+    """Scores shards; keeps the last towers, since their shards come one after another, and the sets."""
+
+    def __init__(self, num_threads: int, device: str) -> None:
+        use_threads(num_threads)
+        self._device = device
+        self._untuned: tuple[Any, Tower] | None = None
+        self._batch: tuple[int, list[Tower | RayError]] = 0, []
+        self._sets: dict[Any, tuple[Prepared, Closeness]] = {}
+
+    def ready(self) -> bool:
+        """Answers once the actor is placed and its libraries are loaded."""
+        return True
+
+    def score(
+        self, towers: tuple[int, Any, Sequence[Any]], sets: SharedSets, place: int, shard: Shard
+    ) -> list[Counts | Exception]:
+        """Counts of one shard for each of some towers, or why there are none; see `evaluate.score_shard`.
+
+        Args:
+            towers: number of their batch, reference to the backbone, references to the changed tensors of each.
+            sets: evaluation sets.
+            place: of the set among them.
+            shard: of the set.
+        """
+        number, backbone_ref, changed_refs = towers
+        if self._batch[0] != number:
+            self._batch = number, []  # the memory of the last ones first
+            self._batch = number, [self._tower(backbone_ref, one) for one in changed_refs]
+        prepared, closeness = self._set(sets.prepared_refs[place])
+        there = [tower for tower in self._batch[1] if isinstance(tower, Tower)]
+        scored = iter(
+            score_shard(there, prepared, shard, sets.token_budget, closeness, sets.precision) if there else ()
+        )
+        return [next(scored) if isinstance(tower, Tower) else tower for tower in self._batch[1]]
+
+    def _tower(self, backbone_ref: Any, changed_ref: Any) -> Tower | RayError:
+        """A tower that shares what it did not change; the error where its trial was lost together with its tensors."""
+        if self._untuned is None or self._untuned[0] != backbone_ref:
+            self._untuned = backbone_ref, ray.get(backbone_ref).build_tower(device=self._device)
+        try:
+            return with_tensors(self._untuned[1], ray.get(changed_ref))
+        except RayError as error:
+            return error
+
+    def _set(self, prepared_ref: Any) -> tuple[Prepared, Closeness]:
+        if prepared_ref not in self._sets:
+            prepared = ray.get(prepared_ref)
+            self._sets[prepared_ref] = prepared, closeness_for(prepared.passages_PD, self._device)
+        return self._sets[prepared_ref]
+
+
+def share_sets(backbone_ref: Any, prepared: Sequence[Prepared], inputs: EvaluationInputs) -> SharedSets:
+    """Put each evaluation set into the object store, once."""
+    refs = tuple(ray.put(one) for one in prepared)
+    shards = tuple(tuple(one.shards) for one in prepared)
+    return SharedSets(backbone_ref, refs, shards, inputs.token_budget, inputs.precision)
+
+
+def place_evaluators(cluster: ClusterSpec) -> EvaluationPool:
+    """Start the actors and wait until each one is placed: before any trial can take the last CPU."""
+    options = Evaluator.options(num_cpus=cluster.evaluator_cpus, num_gpus=cluster.evaluator_gpus)  # type: ignore[attr-defined]
+    device = device_for(cluster.evaluator_gpus)
+    actors = tuple(options.remote(cluster.evaluator_threads, device) for _ in range(cluster.evaluators))
+    ray.get([actor.ready.remote() for actor in actors])
+    desk = ScoringDesk.options(max_concurrency=_MOST_TOWERS).remote(actors, cluster.pack_size)  # type: ignore[attr-defined]
+    return EvaluationPool(desk, actors)

@@ -1,0 +1,135 @@
+"""The scoring desk: gathers the towers that wait to be scored, and keeps every evaluator busy with their shards.
+
+Towers that wait for the same sets are scored together: texts are padded and sent once for all of them, and an
+evaluator that works on one batch of towers need not change between them. While the last shards of a batch are under
+way, free evaluators begin with the next. By itself in a file, so that its process starts without the libraries that
+score.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from adiabatic_ray.spec import Precision
+from adiabatic_ray.statistics.counts import Counts, merge
+
+Shard = tuple[int, int]
+_CALLS_AHEAD = 2
+"""Calls that an evaluator has: while it works on one, the next is there already."""
+
+
+@dataclass(frozen=True)
+class SharedSets:
+    """Evaluation sets of a group in the object store, with their shards."""
+
+    backbone_ref: Any
+    prepared_refs: tuple[Any, ...]
+    shards: tuple[tuple[Shard, ...], ...]
+    token_budget: int
+    precision: Precision
+
+
+@dataclass(eq=False)
+class _Request:
+    changed_ref: Any
+    sets: SharedSets
+    news: asyncio.Queue[tuple[int, int] | list[Counts] | Exception] = field(default_factory=asyncio.Queue)
+
+
+class _Batch:
+    """Towers that are scored together, and what is known of them so far."""
+
+    def __init__(self, number: int, requests: Sequence[_Request]) -> None:
+        self.number, self.requests, self.sets = number, requests, requests[0].sets
+        self.shards = [(place, shard) for place, shards in enumerate(self.sets.shards) for shard in shards]
+        self._found: dict[int, Sequence[Counts | Exception]] = {}
+
+    def take(self, position: int, found: Sequence[Counts | Exception]) -> None:
+        """What came of a shard, for each tower; tells everybody."""
+        self._found[position] = found
+        for place, request in enumerate(self.requests):
+            request.news.put_nowait((len(self._found), len(self.shards)))
+            if len(self._found) == len(self.shards):
+                request.news.put_nowait(self._outcome(place))
+
+    def _outcome(self, place: int) -> list[Counts] | Exception:
+        by_set: list[list[Counts]] = [[] for _ in self.sets.shards]
+        for position, (set_place, _) in enumerate(self.shards):
+            part = self._found[position][place]
+            if isinstance(part, Exception):
+                return part
+            by_set[set_place].append(part)
+        return [merge(parts) for parts in by_set]
+
+
+@ray.remote(num_cpus=0)
+class ScoringDesk:
+    """See the file head."""
+
+    def __init__(self, evaluators: Sequence[Any], towers_together: int) -> None:
+        self._evaluators, self._towers_together = evaluators, towers_together
+        self._waiting: deque[_Request] = deque()
+        self._shards: deque[tuple[_Batch, int]] = deque()
+        self._changed = asyncio.Condition()
+        self._num_batches = 0
+        self._workers: list[asyncio.Task[None]] = []
+
+    async def score(self, changed_ref: Sequence[Any], sets: SharedSets) -> Any:
+        """Score the tower with the changed tensors that a reference, alone in a list, points to.
+
+        Yields:
+            (shards scored so far, shards to score), again and again; at last the counts of every set.
+
+        Raises:
+            ValueError: embeddings that are not finite.
+            RayError: the evaluator was lost, again and again.
+        """
+        if not self._workers:  # here: only now is there a loop to run them
+            self._workers = [
+                asyncio.create_task(self._work(evaluator))
+                for evaluator in self._evaluators
+                for _ in range(_CALLS_AHEAD)
+            ]
+        request = _Request(changed_ref[0], sets)
+        async with self._changed:
+            self._waiting.append(request)
+            self._changed.notify()
+        while True:
+            news = await request.news.get()
+            if isinstance(news, Exception):
+                raise news
+            yield news
+            if isinstance(news, list):
+                return
+
+    async def _work(self, evaluator: Any) -> None:
+        while True:
+            batch, position = await self._next_shard()
+            place, shard = batch.shards[position]
+            towers = batch.number, batch.sets.backbone_ref, [request.changed_ref for request in batch.requests]
+            try:
+                found = await evaluator.score.remote(towers, batch.sets, place, shard)
+            except RayError as error:
+                found = [error] * len(batch.requests)
+            batch.take(position, found)
+
+    async def _next_shard(self) -> tuple[_Batch, int]:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._shards or self._waiting)
+            if not self._shards:
+                sets = self._waiting[0].sets
+                together = [request for request in self._waiting if request.sets == sets][: self._towers_together]
+                for request in together:
+                    self._waiting.remove(request)
+                self._num_batches += 1
+                batch = _Batch(self._num_batches, together)
+                self._shards.extend((batch, position) for position in range(len(batch.shards)))
+                self._changed.notify_all()
+            return self._shards.popleft()

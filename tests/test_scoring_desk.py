@@ -1,0 +1,129 @@
+"""The scoring desk without Ray: who is scored together, what each one hears, and whom a fault concerns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from ray.exceptions import RayActorError, RayError
+
+from adiabatic_ray.on_ray.scoring_desk import ScoringDesk, SharedSets
+from adiabatic_ray.statistics.counts import Counts, no_ranks
+
+Desk = ScoringDesk.__ray_metadata__.modified_class  # type: ignore[attr-defined]
+SETS = SharedSets("backbone", ("pairs", "triplets"), (((0, 2), (2, 4)), ((0, 5),)), 512, "float32")
+Heard = tuple[list[tuple[int, int]], list[Counts]]
+
+
+def _counts(tower: str, place: int, shard: tuple[int, int]) -> Counts:
+    """One statistic, named after what was scored."""
+    one = np.ones((1, 1), np.int32)
+    return Counts(f"set {place}", "pairs", ((tower, str(shard), "", ""),), one, one, one, one, no_ranks(1))
+
+
+class FakeEvaluator:
+    """Answers when it is let; remembers who was scored together."""
+
+    def __init__(self, answer: Callable[[str], Exception | None] = lambda tower: None) -> None:
+        self.batches: list[tuple[int, tuple[str, ...]]] = []
+        self.may_answer = asyncio.Event()
+        self._answer = answer
+        self.score = SimpleNamespace(remote=self._score)
+
+    async def _score(
+        self, towers: tuple[int, str, Sequence[str]], sets: SharedSets, place: int, shard: tuple[int, int]
+    ) -> list[Counts | Exception]:
+        number, _, names = towers
+        self.batches.append((number, tuple(names)))
+        await self.may_answer.wait()
+        return [self._answer(name) or _counts(name, place, shard) for name in names]
+
+
+async def _hear(desk: Any, tower: str, sets: SharedSets = SETS) -> Heard:
+    progress: list[tuple[int, int]] = []
+    async for news in desk.score([tower], sets):
+        if isinstance(news, list):
+            return progress, news
+        progress.append(news)
+    raise AssertionError("no counts")
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await asyncio.sleep(0)
+
+
+def test_towers_that_wait_for_the_same_sets_are_scored_together_and_each_gets_its_own() -> None:
+    async def play() -> None:
+        evaluator = FakeEvaluator()
+        desk = Desk([evaluator], 2)
+        first = asyncio.create_task(_hear(desk, "first"))
+        await _until(lambda: bool(evaluator.batches))
+        names = ("second", "third", "fourth")
+        rest = [asyncio.create_task(_hear(desk, name)) for name in names]
+        other = asyncio.create_task(_hear(desk, "other", SharedSets("b", ("pairs",), (((0, 1),),), 512, "float32")))
+        await asyncio.sleep(0)
+        evaluator.may_answer.set()
+        for name, heard in zip(("first", *names), await asyncio.gather(first, *rest), strict=True):
+            progress, counts = heard
+            assert progress == [(1, 3), (2, 3), (3, 3)]
+            assert [one.set_name for one in counts] == ["set 0", "set 1"]
+            assert [key[:2] for one in counts for key in one.keys] == [
+                (name, "(0, 2)"),
+                (name, "(2, 4)"),
+                (name, "(0, 5)"),
+            ]
+        await other
+        assert list(dict.fromkeys(evaluator.batches)) == [
+            (1, ("first",)),
+            (2, ("second", "third")),
+            (3, ("fourth",)),
+            (4, ("other",)),
+        ]
+
+    asyncio.run(play())
+
+
+def test_a_tower_without_counts_is_its_own_fault_and_a_lost_evaluator_everybodys() -> None:
+    async def play() -> None:
+        broken = FakeEvaluator(lambda tower: ValueError("not finite") if tower == "bad" else None)
+        broken.may_answer.set()
+        desk = Desk([broken], 2)
+        good, bad = await asyncio.gather(_hear(desk, "good"), _hear(desk, "bad"), return_exceptions=True)
+        assert isinstance(good, tuple) and isinstance(bad, ValueError)
+
+        async def lost(*arguments: object) -> None:
+            raise RayActorError()
+
+        desk = Desk([SimpleNamespace(score=SimpleNamespace(remote=lost))], 2)
+        for one in await asyncio.gather(_hear(desk, "one"), _hear(desk, "two"), return_exceptions=True):
+            assert isinstance(one, RayError)
+
+    asyncio.run(play())
+
+
+def test_evaluators_share_the_shards_and_begin_the_next_batch_before_the_last_is_done() -> None:
+    async def play() -> None:
+        slow, quick = FakeEvaluator(), FakeEvaluator()
+        quick.may_answer.set()
+        desk = Desk([slow, quick], 1)
+        tasks = [asyncio.create_task(_hear(desk, name)) for name in ("one", "two", "three")]
+        await _until(lambda: len(quick.batches) + len(slow.batches) == 9)
+        assert {number for number, _ in quick.batches} >= {2, 3} and slow.batches
+        slow.may_answer.set()
+        for progress, _ in await asyncio.gather(*tasks):
+            assert progress[-1] == (3, 3)
+
+    asyncio.run(play())
+
+
+def test_sets_without_company_wait_for_nobody() -> None:
+    async def play() -> None:
+        evaluator = FakeEvaluator()
+        evaluator.may_answer.set()
+        await asyncio.wait_for(_hear(Desk([evaluator], 8), "alone"), timeout=10)
+
+    asyncio.run(play())
