@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from adiabatic_ray.encoders.backbones import Backbone, load_backbone
+from adiabatic_ray.evaluation.closeness import OnDevice, OnHost
 from adiabatic_ray.evaluation.encode import encode
+from adiabatic_ray.evaluation.evaluate import PreparedTriplets, score_sets
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning.news import EpochReport
 from adiabatic_ray.tuning.pack import Pack
@@ -249,3 +251,45 @@ def test_trials_that_pack_alone_run_step_by_step(backbone: Backbone, triplets: T
         reports: list[EpochReport] = []
         tensors = tune(one, _spec(dropout=dropout), data, data, 512, reports.append, "cuda").tensors
         assert reports[-1].stopped_by == "max_epochs" and all(np.isfinite(value).all() for value in tensors.values())
+
+
+@pytest.mark.gpu
+def test_a_bank_that_is_held_gives_what_rows_that_are_sent_give(backbone: Backbone, triplets: TuningTriplets) -> None:
+    held = triplets.held_on("cuda", 2**40)
+    assert held.held_PD is not None and triplets.held_on("cuda", triplets.passages_PD.nbytes).held_PD is None
+    one, other = (tune(backbone, _spec(), data, data, 512, lambda report: None, "cuda") for data in (triplets, held))
+    assert one.changed and all(np.array_equal(value, other.tensors[name]) for name, value in one.tensors.items())
+
+
+@pytest.mark.gpu
+def test_scores_of_the_device_are_those_of_numpy(material: Material) -> None:
+    part, backbone = material.triplets["msmarco-tune"], material.backbone
+    bank_PD = encode(backbone.build_tower(), part.passages, 512)
+    prepared = PreparedTriplets(
+        "msmarco",
+        part.queries,
+        bank_PD,
+        part.positive_rows,
+        part.positive_offsets_Q1,
+        part.negative_rows,
+        part.negative_offsets_Q1,
+        np.zeros(0, np.int32),
+    )
+    queries_QD = encode(backbone.build_tower(device="cuda"), part.queries, 512)
+    everyone = np.arange(NUM_QUERIES)
+    for holds_bank in (True, False):
+        ours = OnDevice(bank_PD, "cuda", holds_bank).scores(queries_QD, everyone, part.positive_rows)
+        theirs = OnHost(bank_PD).scores(queries_QD, everyone, part.positive_rows)
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12)
+    (counts,) = score_sets(backbone.build_tower(device="cuda"), [prepared], 512)
+    (expected,) = score_sets(backbone.build_tower(), [prepared], 512)
+    assert counts.num_changed(expected) <= 2, "rounding may turn a near tie"
+
+
+@pytest.mark.gpu
+def test_tf32_moves_embeddings_a_little(backbone: Backbone, material: Material) -> None:
+    tower, queries = backbone.build_tower(device="cuda"), material.triplets["msmarco-tune"].queries
+    exact, rounded = encode(tower, queries, 512), encode(tower, queries, 512, "tf32")
+    assert not np.array_equal(exact, rounded)
+    assert np.abs(exact - rounded).max() < 2**-7 * np.abs(exact).max()  # 10 bits of precision
