@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ from adiabatic_ray.spec import (
     parse_override,
     with_changes,
 )
+from tests.small_sweep import small_sweep
 
 TRIAL = TrialSpec(
     backbone=PACKAGED_E5, source=DocstringTriplets(libraries=("numpy",)), evaluation=EvaluationSpec(sets=(CldrNames(),))
@@ -153,3 +156,10 @@ def test_geometric_rates() -> None:
     assert geometric(1e-7, 2e-7, 2) == (1e-7, 2e-7)
     with pytest.raises(ValueError, match="0 < first < last"):
         geometric(1e-6, 1e-7, 3)
+
+
+def test_tf32_wants_a_gpu(tmp_path: Path) -> None:
+    spec = small_sweep(tmp_path)
+    with pytest.raises(ValueError, match=r"tf32 is computed by GPUs, got .*evaluator_gpus 0; give the evaluators"):
+        with_changes(spec, {"trial.evaluation.precision": "tf32"})
+    assert with_changes(spec, {"trial.evaluation.precision": "tf32", "cluster.evaluator_gpus": 0.5}).expand()

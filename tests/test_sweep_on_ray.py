@@ -110,6 +110,26 @@ def test_rate_zero_changes_nothing_and_frozen_tensors_stay(
     assert (scores["errors_tuned"] == scores["errors_untuned"]).all() and (scores["clustered_p"] == 1).all()
 
 
+def test_a_lower_precision_is_told_and_a_rate_of_zero_still_changes_nothing(
+    ray_cluster: None, inputs_folder: Path, tmp_path: Path
+) -> None:
+    """Untuned and tuned tower are encoded alike; packs of two are scored together."""
+    changes = {"trial.evaluation.precision": "bf16", "cluster.pack_size": 2}
+    spec, listener = with_changes(small_sweep(inputs_folder, rates=(0.0, 1e-2)), changes), Quiet()
+    run_sweep(spec, tmp_path / "out", tmp_path / "banks", listener)
+    (path,) = (tmp_path / "out" / "precision").glob("*.json")
+    told = json.loads(path.read_text())
+    # 60 queries with 1 or 2 positives and 2 or 3 negatives: 40 are evaluated, in two measures; 9 pairs of languages,
+    # two relations and two measures of 20 x 20.
+    assert told["precision"] == "bf16" and told["num_comparisons"] == 2 * 20 * (1 * 2 + 2 * 3) + 9 * 2 * 2 * 20 * 20
+    assert 0 < told["num_changed"] < told["num_comparisons"] // 20
+    said = [event[1] for event in listener.events if event[0] == "stage"]
+    assert any(f"bf16 changes {told['num_changed']:,} of" in str(text) for text in said)
+    control, _ = pin_trials(spec, Loader())
+    scores = results.read_table(tmp_path / "out", "scores", [control.trial_id]).to_pandas()
+    assert (scores["errors_tuned"] == scores["errors_untuned"]).all()
+
+
 def test_a_second_run_skips_and_new_points_are_the_only_work(
     ray_cluster: None, inputs_folder: Path, tmp_path: Path
 ) -> None:

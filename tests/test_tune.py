@@ -58,6 +58,12 @@ def test_a_run_is_repeated_to_the_last_bit(backbone: Backbone, triplets: TuningT
     assert all(trained[name].tobytes() == trained_again[name].tobytes() for name in trained)
 
 
+def test_a_bank_that_is_held_gives_what_rows_that_are_sent_give(backbone: Backbone, triplets: TuningTriplets) -> None:
+    held = replace(triplets, held_PD=torch.tensor(triplets.passages_PD))
+    (_, sent), (_, there) = (_run(backbone, one, _spec(learning_rate=1e-3)) for one in (triplets, held))
+    assert all(value.tobytes() == there[name].tobytes() for name, value in sent.items())
+
+
 def test_another_seed_is_another_order(backbone: Backbone, triplets: TuningTriplets) -> None:
     losses = [_run(backbone, triplets, _spec(seed=seed))[0][1].train_loss for seed in (0, 1)]
     assert losses[0] != losses[1]
