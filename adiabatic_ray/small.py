@@ -11,10 +11,10 @@ things move. What becomes of a sweep:
 - Other sources of the hub: their copies below ADIABATIC_DATA. A sweep's own files and packages stay.
 - Sets: at most `SIZES` samples a part, `NUM_PREMISES` premises, `NUM_NAMES` names. Labelled pairs of a file stay whole.
 - An axis: at most `VALUES_KEPT` values, evenly spaced, first and last among them; the points: `POINTS_KEPT`.
-- Steps: batches an epoch divided by 50 (1,000 become 20), numbers of epochs by 5, and at most 3 epochs where the sweep
-  sets no limit. Rates times 200, since a tower goes about as far as rate times steps. Rates stay where precision is
-  varied: the spacing of numbers does not widen when steps get fewer. A sweep whose epochs have 50 batches or less is
-  small already: batches, epochs and rates stay.
+- Steps: batches an epoch divided by 50 (1,000 become 20), numbers of epochs by 5 (the steps of a schedule by both), and
+  at most 3 epochs where the sweep sets no limit. Rates times 200, since a tower goes about as far as rate times steps.
+  Rates stay where precision is varied: the spacing of numbers does not widen when steps get fewer. A sweep whose epochs
+  have 50 batches or less is small already: batches, epochs and rates stay.
 - Cluster: two cores.
 
 ADIABATIC_DATA names a folder with `hub/` (copies in the hub's layout of `rajpurkar/squad_v2` and `facebook/xnli`),
@@ -142,6 +142,8 @@ class _Cut:
             "batches_per_epoch": _divided(tuning.batches_per_epoch, BATCHES_DIVISOR),
             "max_epochs": MOST_EPOCHS if tuning.max_epochs is None else _divided(tuning.max_epochs, EPOCHS_DIVISOR),
         }
+        if tuning.schedule_steps is not None:
+            changes["schedule_steps"] = _divided(tuning.schedule_steps, BATCHES_DIVISOR * EPOCHS_DIVISOR)
         if tuning.idle_epochs is not None:
             changes["idle_epochs"] = _divided(tuning.idle_epochs, EPOCHS_DIVISOR)
         if self.rates:

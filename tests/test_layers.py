@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[dict[str, str], ...] = (
     # what a laptop needs to read a sweep and its results
     {
-        "": "__init__ spec sources paper small results provenance events",
+        "": "__init__ spec step_rules sources paper small results provenance events",
         "statistics": "metrics ranking counts significance inference preservation simultaneous language_groups "
         "score_tables drift",
     },
@@ -28,8 +28,8 @@ LAYERS: tuple[dict[str, str], ...] = (
         "encoders": "backbones checkpoints packages packaged_e5 freezing towers tower_files sentence_folders "
         "tower_sources",
         "evaluation": "encode bank evaluate prepare",
-        "tuning": "optim tuning_data device_work token_rows packed_tower lone_tower member pack pack_memory "
-        "saved_states news tune pack_runner",
+        "tuning": "own_code schedules precise_steps optim tuning_data device_work token_rows packed_tower lone_tower "
+        "member pack pack_memory saved_states news tune pack_runner",
     },
     # a cluster, a tracking server
     {

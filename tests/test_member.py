@@ -67,7 +67,7 @@ def test_divergence_ends_the_run_as_a_result(validation: float, train_loss: floa
 
 
 def _step(member: Member) -> None:
-    rows_B = torch.from_numpy(member.next_rows()).float()
+    rows_B = torch.from_numpy(member.begin_step()).float()
     member.parameters["weight"].grad = rows_B.mean() - member.parameters["weight"].detach()
     member.optimizer.step()
 

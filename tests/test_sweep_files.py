@@ -53,11 +53,15 @@ NUM_TRIALS = {
     "margin": 10,  # Figure 12
     "margin_l12": 10,  # Figure 13
     "narrow_domains": 3,  # Table 5
+    "optimizers": 3 * 2 + 2 * 2,  # Table 20, and Adadelta and SGD of its text
     "rate_and_steps": 4 * 4,
     "scaling_linear": 5,  # Table 6
     "scaling_square_root": 5,  # Table 7
+    "schedules_and_decay": (20 + 1) * 2,  # Tables 17 and 18, and what they are compared with
+    "sgd_rates": 20,  # Figure 14
     "squad_rates": 6,
     "tuning_language": 15 * 2,
+    "update_precision": 3 * 7,
     "weight_decay": 4,  # Table 13
     "weight_decay_large_batch": 8,  # Table 12
 }
@@ -180,6 +184,14 @@ def test_a_fixed_budget_never_stops_early() -> None:
     assert [products.count(product) for product in sorted(set(products))] == [1, 2, 3, 4, 3, 2, 1]
 
 
+def test_schedules_have_the_rows_of_table_17() -> None:
+    """Rows a batch size, counted in the table; a schedule that falls to 0 knows its length."""
+    tunings = [trial.tuning for trial in load_sweep("schedules_and_decay", []).expand()]
+    sizes = [tuning.batch_size for tuning in tunings if tuning.learning_rate == 5e-8]
+    assert [sizes.count(size) for size in (14, 100, 64, 32, 16, 8)] == [1, 2, 7, 3, 3, 5]
+    assert all((t.schedule_steps == 34_856) == (t.schedule in ("linear", "quadratic")) for t in tunings)
+
+
 # small --------------------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +235,19 @@ def test_the_small_learning_rate_sweep_by_hand() -> None:
     )
     assert spec.trial.source == spec.trial.evaluation.sets[0] == squad
     assert spec.trial.evaluation.sets[3] == Xnli(path="${ADIABATIC_DATA}/hub", num_premises=100)
+
+
+def test_rates_stay_where_precision_is_varied() -> None:
+    spec = load_sweep("update_precision", [], Scale.SMALL)
+    assert spec.grid["tuning.precision"] == ("float32", "compensated", "float64")
+    assert spec.grid["tuning.learning_rate"] == (5e-9, 4e-8, 1e-7)
+    assert spec.trial.tuning.max_epochs == 4 and spec.trial.tuning.keep == "final"
+
+
+def test_a_schedule_is_as_much_shorter_as_the_tuning() -> None:
+    """34,856 steps / 50 / 5 is 139.4."""
+    lengths = {trial.tuning.schedule_steps for trial in load_sweep("schedules_and_decay", [], Scale.SMALL).expand()}
+    assert lengths <= {None, 139} and 139 in lengths
 
 
 def test_stand_ins_keep_a_backbones_conventions() -> None:
