@@ -36,6 +36,7 @@ from adiabatic_ray.sources import (
     EvaluationSource,
     HotpotQa,
     MsMarco,
+    Source,
     SquadSentences,
     Triplets,
     TripletSource,
@@ -69,10 +70,12 @@ RATE_FACTOR = 200
 """The boundary lies near 6e-8 at the paper's steps, near 4e-6 after 150 (docs/squad_rates.md); here are about 60."""
 TOKEN_BUDGET = 512
 MINUTES_PER_SWEEP, MINUTES_PER_TRIAL, MINUTES_PER_THOUSAND_SAMPLES = 3.0, 0.5, 0.5
+"""From `learning_rate`, without Ray, on one thread of a shared core: 190 s of CPU time for banks, 47 s to score a tower,
+50 s to tune one on 840 samples. Halved for two cores and rounded up, for Ray's start among others."""
 SMALL_CLUSTER = ClusterSpec(tuner_cpus=1, evaluators=2, evaluator_cpus=0, evaluator_threads=1)
 
 Value = TypeVar("Value")
-AnyTriplets = TypeVar("AnyTriplets", bound=Triplets)
+AnySource = TypeVar("AnySource", bound=Source)
 
 
 def small_sweep(spec: SweepSpec) -> SweepSpec:
@@ -104,7 +107,7 @@ def small_sweep(spec: SweepSpec) -> SweepSpec:
 
 
 def small_minutes(spec: SweepSpec) -> float:
-    """About how long a small sweep takes on two cores, from what was measured (`MINUTES_*`)."""
+    """Rough estimate of how long a small sweep takes on two free cores, if no trial stops early."""
     samples = 0
     for trial in spec.expand():
         epochs = trial.tuning.max_epochs or MOST_EPOCHS
@@ -208,7 +211,7 @@ def _small_triplets(source: TripletSource, is_tuned_on: bool) -> TripletSource:
     )
 
 
-def _changed(source: Any, **changes: Any) -> Any:
+def _changed(source: AnySource, **changes: Any) -> AnySource:
     """Copy of a source with other texts, which a digest of the old ones would refuse; an unchanged one keeps its."""
     changed = with_changes(source, changes)
     return source if changed == source else with_changes(changed, {"digest": None})

@@ -41,10 +41,10 @@ NUM_TRIALS = {
     "batch_size_fixed_samples": 5,  # Table 8
     "batch_size_fixed_samples_l12": 5,  # Table 10
     "demo": 7 * 2,
-    "freezing": 9,  # Table 1
-    "freezing_families": 7 * 4,
-    "freezing_halves": 3 * 5,
-    "freezing_l12": 9,  # Table 4
+    "frozen_layers": 9,  # Table 1
+    "frozen_families": 7 * 4,
+    "frozen_halves": 3 * 5,
+    "frozen_layers_l12": 9,  # Table 4
     "idle_epochs": 3,  # Table 16
     "learning_rate": 20,  # Figure 2
     "learning_rate_e5e": 20,  # Figure 11
@@ -135,7 +135,7 @@ def test_every_freeze_plan_matches_a_bert_of_12_blocks(name: str) -> None:
 
 def test_families_are_the_weight_matrices_of_a_block() -> None:
     """Six matrices a block, each in all 12 blocks, and none twice."""
-    plans = values_at("freezing_families", "freeze")
+    plans = values_at("frozen_families", "freeze")
     embeddings = frozen_names(("embeddings",), BERT_12_NAMES, 12)
     families = [frozen_names(parse_plan(str(plan)), BERT_12_NAMES, 12) - embeddings for plan in plans]
     assert [len(family) for family in families] == [0, *[12] * 6]
@@ -146,7 +146,7 @@ def test_families_are_the_weight_matrices_of_a_block() -> None:
 def test_halves_are_alignfreezes() -> None:
     front, back = (frozen_names((f"B{half}",), BERT_12_NAMES, 12) for half in ("0-5", "6-11"))
     assert len(front) == len(back) == 6 * 16 and not front & back
-    assert values_at("freezing_halves", "freeze") == ["embeddings", "embeddings, B0-5", "embeddings, B6-11"]
+    assert values_at("frozen_halves", "freeze") == ["embeddings", "embeddings, B0-5", "embeddings, B6-11"]
 
 
 @pytest.mark.parametrize("name", ["batch_size_fixed_samples", "batch_size_fixed_samples_l12", "scaling_linear"])
@@ -251,7 +251,7 @@ def test_a_schedule_is_as_much_shorter_as_the_tuning() -> None:
 
 
 def test_stand_ins_keep_a_backbones_conventions() -> None:
-    l12 = load_sweep("freezing_l12", [], Scale.SMALL).trial.backbone
+    l12 = load_sweep("frozen_layers_l12", [], Scale.SMALL).trial.backbone
     assert l12 == L12.model_copy(update={key: getattr(PACKAGED_E5, key) for key in ("name", "source", "revision")})
     assert load_sweep("learning_rate_e5e", [], Scale.SMALL).trial.backbone == MINILM
 

@@ -29,7 +29,7 @@ def sweep() -> SweepSpec:
     """Each family of weight matrices beside the embedding block, at rates on both sides of the boundary."""
     plans = ("embeddings", *(f"embeddings, {family}" for family in FAMILIES))
     return paper_sweep(
-        "freezing-families",
+        "frozen-families",
         "Which family of E5's weight matrices, when frozen in all blocks, moves the boundary?",
         grid={"tuning.freeze": plans, "tuning.learning_rate": RATES},
     )

@@ -15,7 +15,7 @@ from adiabatic_ray.spec import SweepSpec
 def sweep() -> SweepSpec:
     """The paper's Table 1."""
     return paper_sweep(
-        "freezing",
+        "frozen-layers",
         "Which frozen layers of E5's query tower preserve the other languages best?",
         grid={"tuning.freeze": FREEZING_ROWS},
     )
