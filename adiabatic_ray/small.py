@@ -59,7 +59,7 @@ from adiabatic_ray.spec import (
 HUB, ARXIV, HOTPOT = (f"${{ADIABATIC_DATA}}/{name}" for name in ("hub", "arxiv_30k.parquet", "hotpotqa_dev500.parquet"))
 SIZES = {"squad": (300, 20, 60), "hotpotqa": (300, 60, 60), "xnli_triplets": (1000, 200, 300)}
 """Kind of source -> most samples to tune on, validate on and evaluate on: paragraphs, questions, premises."""
-OTHER_SIZES = (1500, 200, 200)
+OTHER_SIZES = (900, 200, 200)
 NUM_PREMISES, NUM_NAMES = 100, 100
 VALUES_KEPT = {1: 5, 2: 3}
 """Number of axes -> values kept of each; 2 where there are more axes."""
@@ -69,9 +69,9 @@ LONGEST_SMALL_EPOCH = 50
 RATE_FACTOR = 200
 """The boundary lies near 6e-8 at the paper's steps, near 4e-6 after 150 (docs/squad_rates.md); here are about 60."""
 TOKEN_BUDGET = 512
-MINUTES_PER_SWEEP, MINUTES_PER_TRIAL, MINUTES_PER_THOUSAND_SAMPLES = 3.0, 0.5, 0.5
-"""From `learning_rate`, without Ray, on one thread of a shared core: 190 s of CPU time for banks, 47 s to score a tower,
-50 s to tune one on 840 samples. Halved for two cores and rounded up, for Ray's start among others."""
+MINUTES_PER_SOURCE, MINUTES_PER_TRIAL, MINUTES_PER_THOUSAND_SAMPLES = 3.0, 0.5, 0.5
+"""From `learning_rate`, without Ray, on one thread of a shared core: 190 s of CPU time for banks, 47 s to score a tower
+and 50 s to tune it on 840 samples. Halved for two cores and rounded up, for Ray's start among others."""
 SMALL_CLUSTER = ClusterSpec(tuner_cpus=1, evaluators=2, evaluator_cpus=0, evaluator_threads=1)
 
 Value = TypeVar("Value")
@@ -108,11 +108,16 @@ def small_sweep(spec: SweepSpec) -> SweepSpec:
 
 def small_minutes(spec: SweepSpec) -> float:
     """Rough estimate of how long a small sweep takes on two free cores, if no trial stops early."""
-    samples = 0
-    for trial in spec.expand():
+    trials, samples = spec.expand(), 0
+    for trial in trials:
         epochs = trial.tuning.max_epochs or MOST_EPOCHS
         samples += trial.tuning.batch_size * trial.tuning.batches_per_epoch * epochs
-    return MINUTES_PER_SWEEP + len(spec.expand()) * MINUTES_PER_TRIAL + samples / 1000 * MINUTES_PER_THOUSAND_SAMPLES
+    num_sources = len({trial.source for trial in trials})
+    return (
+        num_sources * MINUTES_PER_SOURCE
+        + len(trials) * MINUTES_PER_TRIAL
+        + samples / 1000 * MINUTES_PER_THOUSAND_SAMPLES
+    )
 
 
 @dataclass(frozen=True)

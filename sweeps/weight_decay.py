@@ -5,7 +5,8 @@ Hypothesis: the paper's Table 13: no. Its rows for 0.1 and 0.5 are those without
 1 - rate * decay is exactly 1 there.
 Trials: 4 decays from 0.1 to 5.
 Cost: about 9 A100-hours (2.2 h a trial, the paper's section M.6).
-Deciding rule: language pairs degraded, XNLI entailment-contradiction, cosine, against the default trial of `frozen_layers`.
+Deciding rule: language pairs degraded, XNLI entailment-contradiction, cosine, against the default trial
+of `frozen_layers`.
 """
 
 from adiabatic_ray.paper import paper_sweep

@@ -291,7 +291,7 @@ def test_a_users_sweep_is_cut_in_the_same_way() -> None:
     trial = spec.trial
     assert trial.backbone.name == "ours" and trial.source.path == "ours.jsonl"
     triplets, hotpot, docstrings, names, pairs = trial.evaluation.sets
-    assert (trial.source.num_tune, trial.source.num_validation, trial.source.num_evaluation) == (1500, 50, 200)
+    assert (trial.source.num_tune, trial.source.num_validation, trial.source.num_evaluation) == (900, 50, 200)
     assert trial.source.digest is None, "other texts than those that were pinned"
     assert triplets.kind == "triplet_file" and triplets.num_tune is None, "what is not tuned on is not read"
     assert hotpot.path == "${ADIABATIC_DATA}/hotpotqa_dev500.parquet"
