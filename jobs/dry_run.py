@@ -40,6 +40,22 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
     for count in plan.freezing:
         freezing.add_row(count.freeze or "-", f"{count.num_trainable:,}", f"{count.num_frozen:,}")
     console.print(freezing)
+    resolution = Table(
+        "rate", "precision", "trials", "movable weights", "tensors stuck", "decay lost", title="a full step in float32"
+    )
+    for row in plan.resolution:
+        resolution.add_row(
+            f"{row.learning_rate:g}",
+            row.precision,
+            str(row.num_trials),
+            _range(row.least_movable_frac, row.most_movable_frac)
+            + (" (others: no known bound)" if row.num_unbounded else ""),
+            str(row.most_stuck_tensors),
+            f"{row.num_lost_decays} trials" if row.num_lost_decays else "-",
+        )
+    console.print(resolution)
+    for text in plan.warnings:
+        console.print(f"warning: {text}", soft_wrap=True)
     banks = Table("passage bank", "texts", "MB", "tokens, about")
     for bank in plan.banks:
         banks.add_row(bank.name, f"{bank.num_texts:,}", f"{bank.num_bytes / 1e6:.1f}", f"{bank.num_tokens:,}")
@@ -51,3 +67,11 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
         "(the rate divides by what the machine does: some 0.05 TFLOP/s a CPU core)",
         soft_wrap=True,
     )
+
+
+def _range(least: float | None, most: float | None) -> str:
+    """Shares in per cent, as one number where they print alike."""
+    if least is None or most is None:
+        return "-"
+    texts = [f"{100 * one:.4g}%" for one in (least, most)]
+    return texts[0] if texts[0] == texts[1] else " to ".join(texts)

@@ -18,7 +18,7 @@ LAYERS: tuple[dict[str, str], ...] = (
     {
         "": "__init__ spec step_rules sources paper small results provenance events",
         "statistics": "metrics ranking counts significance inference preservation simultaneous language_groups "
-        "score_tables drift",
+        "score_tables drift step_resolution",
     },
     # torch: texts, encoders, tuning, scoring; runs and is tested without Ray
     {

@@ -22,7 +22,7 @@ from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning.device_work import GraphedSteps, to_device
 from adiabatic_ray.tuning.lone_tower import LoneTower
 from adiabatic_ray.tuning.member import Member
-from adiabatic_ray.tuning.news import EpochReport
+from adiabatic_ray.tuning.news import EpochReport, Trained
 from adiabatic_ray.tuning.packed_tower import PackedTower, is_packable
 from adiabatic_ray.tuning.saved_states import MemberState
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
@@ -166,14 +166,11 @@ class Pack:
         new = [slot for slot, one in enumerate(self._members) if one is not None and not one[1].reports]
         return self._judge(new, torch.full((self.num_slots,), torch.nan)) if new else {}
 
-    def leave(self, member_id: str) -> dict[str, np.ndarray]:
-        """Free a member's slot.
-
-        Returns:
-            Its trained tensors, by name: see `Member.trained`.
-        """
+    def leave(self, member_id: str) -> Trained:
+        """Free a member's slot; what it leaves."""
         slot = next(slot for slot, one in enumerate(self._members) if one is not None and one[0] == member_id)
-        trained = self.members[member_id].trained()
+        member = self.members[member_id]
+        trained = Trained(member.trained(), member.l2_lost())
         self._members[slot], self._is_active_K[slot] = None, 0
         self._forget_step()
         return trained

@@ -16,7 +16,7 @@ tensors on the device, which a captured step reads again each time it is replaye
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -50,7 +50,7 @@ class PreciseOptimizer(torch.optim.Optimizer):
                 state["compensation"] = torch.zeros_like(parameter)
             else:
                 state["master"] = parameter.detach().to(torch.float64, copy=True)
-            for name in _STATES[spec.optimizer](spec):
+            for name in _state_names(spec):
                 state[name] = torch.zeros_like(parameter, dtype=self._dtype)
         self._numbers = {
             name: torch.zeros((), dtype=self._dtype, device=device) for name in _numbers(spec, spec.learning_rate, 0)
@@ -67,13 +67,13 @@ class PreciseOptimizer(torch.optim.Optimizer):
             self._numbers[name].fill_(value)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Follow the parameters' gradients."""
         assert closure is None
         for parameters in self._groups:
             gradients = [one.grad.to(self._dtype) for one in parameters if one.grad is not None]
             assert len(gradients) == len(parameters), "a step needs every gradient"
-            states = {name: self._all(name, parameters) for name in _STATES[self._spec.optimizer](self._spec)}
+            states = {name: self._all(name, parameters) for name in _state_names(self._spec)}
             steps = _STEPS[self._spec.optimizer](self._spec, gradients, states, self._numbers)
             masters = parameters if self._is_compensated else self._all("master", parameters)
             if self._spec.weight_decay:
@@ -93,6 +93,13 @@ class PreciseOptimizer(torch.optim.Optimizer):
 
     def _all(self, name: str, parameters: Tensors) -> list[Tensor]:
         return [self.state[one][name] for one in parameters]
+
+
+def _state_names(spec: StepRules) -> tuple[str, ...]:
+    """What an optimizer remembers of each tensor, by torch's names."""
+    if spec.optimizer == "sgd":
+        return ("momentum_buffer",) if spec.momentum else ()
+    return ("exp_avg", "exp_inf" if spec.optimizer == "adamax" else "exp_avg_sq")
 
 
 def _add_compensated(weights: Tensors, compensations: Tensors, steps: Tensors) -> None:
@@ -152,8 +159,3 @@ def _sgd(spec: StepRules, gradients: Tensors, states: Mapping[str, Tensors], num
 
 
 _STEPS = {"adamw": _adamw, "adamax": _adamax, "sgd": _sgd}
-_STATES = {
-    "adamw": lambda spec: ("exp_avg", "exp_avg_sq"),
-    "adamax": lambda spec: ("exp_avg", "exp_inf"),
-    "sgd": lambda spec: ("momentum_buffer",) if spec.momentum else (),
-}
