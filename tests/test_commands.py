@@ -59,6 +59,13 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(inputs_folder: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_shows_what_a_sweep_varies(inputs_folder: Path) -> None:
+    varied = ("--set", "grid.tuning.margin=[0.1, 0.25]", "--set", "grid.tuning.learning_rate=[1e-4]")
+    result = run("sweep", inputs_folder / "small.py", "--dry-run", *varied)
+    assert result.exit_code == 0, result.output
+    assert " margin " in result.output and " 0.25 " in result.output
+
+
 def test_overrides_reach_the_plan(inputs_folder: Path) -> None:
     result = run("sweep", inputs_folder / "small.py", "--dry-run", "--set", "trial.tuning.freeze=emb, B0")
     assert result.exit_code == 0 and "8,544" in result.output

@@ -257,7 +257,9 @@ def test_stand_ins_keep_a_backbones_conventions() -> None:
 
 
 def test_tuned_on_xnli_a_small_sweep_is_checked_on_other_texts() -> None:
-    trial = load_sweep("tuning_language", [], Scale.SMALL).trial
+    spec = load_sweep("tuning_language", [], Scale.SMALL)
+    trial = spec.trial
+    assert spec.grid["source.language"] == ("en", "hi", "zh")
     assert trial.source.kind == "xnli_triplets" and trial.source.split == "test"
     assert [source.kind for source in trial.evaluation.sets] == ["squad", "arxiv", "arxiv", "cldr"]
 
