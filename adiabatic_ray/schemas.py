@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class TrialStatus(StrEnum):
@@ -84,7 +84,10 @@ TABLES: dict[str, pa.Schema] = {
         trial_id=_TRIAL,
         sweep=(_TEXT, "name", "sweep that ran the trial first"),
         status=(_TEXT, "COMPLETE | DIVERGED", "terminal state"),
-        learning_rate=(_FLOAT, "1", "AdamW learning rate"),
+        learning_rate=(_FLOAT, "1", "learning rate, where the schedule begins"),
+        optimizer=(_TEXT, "name", "adamw, adamax, adadelta, sgd, or import path of a user's own"),
+        schedule=(_TEXT, "name", "constant, linear, quadratic, E0.95, E0.98, or import path of a user's own"),
+        precision=(_TEXT, "name", "what steps are added in: float32, compensated, float64"),
         freeze=(_TEXT, "plan", "freeze plan as given"),
         seed=(_INT, "1", "seed of the data order"),
         batch_size=(_INT, "triplets", "triplets a step"),
@@ -231,6 +234,12 @@ TABLES: dict[str, pa.Schema] = {
         moved_frac=(_FLOAT, "frac", "weights whose value differs from the untuned one"),
         max_change=(_FLOAT, "weight", "largest absolute change of a weight"),
         l2_change=(_FLOAT, "weight", "Euclidean norm of the change"),
+        l2_lost=(
+            _FLOAT,
+            "weight",
+            "Euclidean norm of the sum of all steps minus the change: what rounding to float32 leaves out; "
+            "null where precision is float32, which forgets it",
+        ),
         l2_untuned=(_FLOAT, "weight", "Euclidean norm of the untuned tensor"),
     ),
 }

@@ -181,6 +181,23 @@ class Xnli(Source):
     num_premises: int | None = Field(None, ge=2, description="only the first so many premises, for small runs")
 
 
+class XnliTriplets(Triplets):
+    """XNLI in one language as triplets: a premise, what it entails, what it does not; to tune on any of 15 languages.
+
+    Sizes count premises, in file order. Another split than the one evaluated on: the same premises come in every
+    language.
+    """
+
+    kind: Literal["xnli_triplets"] = "xnli_triplets"
+    name: str = "xnli-triplets"
+    repository: str = "facebook/xnli"
+    config: str = "all_languages"
+    split: str = "validation"
+    revision: str | None = None
+    language: Literal["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"] = "en"
+    negative_seed: int = 0
+
+
 class CldrNames(Source):
     """CLDR names of territories, languages and currencies as labelled pairs: the same thing, or another one."""
 
@@ -208,10 +225,20 @@ class PairFile(Source):
 
 
 TripletSource = Annotated[
-    MsMarco | SquadSentences | HotpotQa | ArxivTriplets | DocstringTriplets | TripletFile, Field(discriminator="kind")
+    MsMarco | SquadSentences | HotpotQa | ArxivTriplets | DocstringTriplets | XnliTriplets | TripletFile,
+    Field(discriminator="kind"),
 ]
 PairSource = Annotated[Xnli | CldrNames | PairFile, Field(discriminator="kind")]
 EvaluationSource = Annotated[
-    MsMarco | SquadSentences | HotpotQa | ArxivTriplets | DocstringTriplets | TripletFile | Xnli | CldrNames | PairFile,
+    MsMarco
+    | SquadSentences
+    | HotpotQa
+    | ArxivTriplets
+    | DocstringTriplets
+    | XnliTriplets
+    | TripletFile
+    | Xnli
+    | CldrNames
+    | PairFile,
     Field(discriminator="kind"),
 ]

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from adiabatic_ray.sources import EvaluationSource, Frozen, TripletSource
+from adiabatic_ray.step_rules import StepRules, schedule_problems
 
 SPEC_VERSION = 2
 """Part of every trial's identity. Raise it when a default changes its meaning: the canonical form leaves defaults out,
@@ -82,16 +83,12 @@ prefixes, 256 tokens (its sentence_bert_config.json). It ends in a normalisation
 its own distance ranks by."""
 
 
-class TuningSpec(Frozen):
+class TuningSpec(StepRules):
     """How a query tower is tuned. Defaults are the paper's regime (section 2.3 and Appendix E)."""
 
-    learning_rate: float = Field(5e-8, ge=0, allow_inf_nan=False, description="AdamW step scale; 0 is the control")
     freeze: str = Field("embeddings", description="freeze plan in the paper's notation or as globs, e.g. 'emb, B0a,i'")
     batch_size: int = Field(14, ge=1, description="triplets a step")
     margin: float = Field(0.1, ge=0, allow_inf_nan=False, description="of the triplet margin loss, embedding units")
-    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="decoupled; the paper's default has none")
-    adam_betas: tuple[float, float] = Field((0.9, 0.999), description="torch's defaults, which the paper keeps")
-    adam_epsilon: float = Field(1e-8, gt=0, description="torch's default")
     batches_per_epoch: int = Field(1000, ge=1, description="steps between two validations")
     idle_epochs: int | None = Field(10, ge=1, description="stop after so many epochs without improvement; none: never")
     max_epochs: int | None = Field(None, ge=1, description="stop after so many epochs in any case; none: no limit")
@@ -104,12 +101,20 @@ class TuningSpec(Frozen):
     seed: int = Field(0, ge=0, lt=2**31, description="order of the data (and dropout)")
 
     @model_validator(mode="after")
-    def _must_end(self) -> Self:
+    def _goes_together(self) -> Self:
+        problems = [*self.step_problems(), *schedule_problems(self.schedule, self.schedule_steps, self.max_epochs)]
         if self.idle_epochs is None and self.max_epochs is None:
-            raise ValueError("tuning must end: got neither idle_epochs nor max_epochs; set at least one")
-        if not all(0 <= beta < 1 for beta in self.adam_betas):
-            raise ValueError(f"adam_betas must lie in [0, 1), got {self.adam_betas}; torch's are (0.9, 0.999)")
+            problems.append("tuning must end: got neither idle_epochs nor max_epochs; set at least one")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def num_schedule_steps(self) -> int | None:
+        """T of a schedule that falls to 0; none: nothing says it."""
+        if self.schedule_steps is None and self.max_epochs is not None:
+            return self.max_epochs * self.batches_per_epoch
+        return self.schedule_steps
 
 
 Precision = Literal["float32", "tf32", "bf16"]

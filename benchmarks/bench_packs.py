@@ -98,7 +98,7 @@ def main() -> None:
                 least_s = max(6 * weights * tokens / options.peak_tflops / 1e12, 28 * weights / options.peak_gbs / 1e9)
                 line += f"   {100 * least_s / seconds:.0f}% of what the device allows"
         print(line)
-    estimate = member_bytes(backbone, trainable, int(np.sort(queries.lengths())[-SPEC.batch_size :].sum()))
+    estimate = member_bytes(backbone, trainable, int(np.sort(queries.lengths())[-SPEC.batch_size :].sum()), SPEC)
     print(f"estimate of a member's memory (`pack_memory`): {estimate / 1e6:.0f} MB; ", end="")
     if options.device == "cpu":
         print(f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")

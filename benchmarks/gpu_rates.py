@@ -90,7 +90,7 @@ def measure(
     rows, scores = [], []
     for name, (rate, seed) in members.items():
         scored_at = time.perf_counter()
-        tensors = pack.leave(name)
+        tensors = pack.leave(name).tensors
         errors_RMLL, errors = _scores(backbone, tensors, pairs, counter, held_out, token_budget, device)
         scores += _score_rows(rate, seed, num_epochs * steps_per_epoch, errors_RMLL, untuned_RMLL, pairs, counter)
         _write(folder / "rates_scores.parquet", scores)

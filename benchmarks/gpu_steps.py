@@ -141,7 +141,7 @@ def built_pack(
     with_precision("highest")
     taken = 0 if device == "cpu" else torch.cuda.max_memory_reserved() - before
     tokens = int(np.sort(triplets.queries.lengths())[-SPEC.batch_size :].sum())
-    estimate = size * member_bytes(backbone, trainable_names(backbone, SPEC.freeze)[0], tokens)
+    estimate = size * member_bytes(backbone, trainable_names(backbone, SPEC.freeze)[0], tokens, SPEC)
     return pack, {"GB taken": taken / 1e9, "GB estimated": estimate / 1e9}
 
 

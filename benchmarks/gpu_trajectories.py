@@ -66,7 +66,7 @@ def follow(
     reports = pack.run_epoch()
     counts = (0, 0) if pack.graphs is None else (pack.graphs.num_captures, pack.graphs.num_replays)
     losses = {name: report.train_loss for name, report in reports.items()}
-    return Trajectory({name: pack.leave(name) for name in MEMBERS}, losses, *counts)
+    return Trajectory({name: pack.leave(name).tensors for name in MEMBERS}, losses, *counts)
 
 
 def apart(one: Weights, other: Weights, start: Weights, full_step: float) -> dict[str, float]:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from . import build_negatives, evaluate_tower, export_tower, run_sweep
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
-from .sweep_files import load_sweep, shipped_sweeps
+from .list_sweeps import print_sweeps
+from .sweep_files import Scale, load_sweep
 
 app = typer.Typer(
     add_completion=False,
@@ -73,13 +73,9 @@ def sync(out: ResultsArgument, tracking_uri: run_sweep.UriOption = None) -> None
 
 @app.command()
 @user_errors
-def sweeps() -> None:
-    """List the sweeps that come with the project."""
-    table = Table("sweep", "trials", "question", title="adiabatic sweep NAME")
-    for name in shipped_sweeps():
-        spec = load_sweep(name, [])
-        table.add_row(name, str(len(spec.expand())), spec.question)
-    plain_console().print(table)
+def sweeps(scale: run_sweep.ScaleOption = Scale.FULL) -> None:
+    """List the sweeps that come with the project: question, number of trials, cost."""
+    print_sweeps(plain_console(), scale)
 
 
 data = typer.Typer(no_args_is_help=True, help="Show the texts of a sweep, or build texts that sweeps use.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from adiabatic_ray.spec import SweepSpec
+from adiabatic_ray.spec import SweepSpec, TrialSpec
 
 
 def print_dry_run(console: Console, spec: SweepSpec) -> None:
@@ -19,7 +21,9 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
 
     plan = dry_run(spec)
     console.print(Text.assemble((spec.name, "bold"), f": {spec.question}"))
-    trials = Table("trial", "rate", "freeze", "seed", "batch", "stop", title=f"{len(plan.trials)} trials")
+    varied = _varied(spec)
+    headers = ("trial", "rate", "freeze", "seed", "batch", "stop", *(path.removeprefix("tuning.") for path in varied))
+    trials = Table(*headers, title=f"{len(plan.trials)} trials")
     for trial in plan.trials:
         tuning = trial.tuning
         stop = ", ".join(
@@ -34,12 +38,29 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
             str(tuning.seed),
             str(tuning.batch_size),
             stop,
+            *(_shown(trial, path) for path in varied),
         )
     console.print(trials)
     freezing = Table("freeze plan", "trainable weights", "frozen weights")
     for count in plan.freezing:
         freezing.add_row(count.freeze or "-", f"{count.num_trainable:,}", f"{count.num_frozen:,}")
     console.print(freezing)
+    resolution = Table(
+        "rate", "precision", "trials", "movable weights", "tensors stuck", "decay lost", title="a full step in float32"
+    )
+    for row in plan.resolution:
+        resolution.add_row(
+            f"{row.learning_rate:g}",
+            row.precision,
+            str(row.num_trials),
+            _range(row.least_movable_frac, row.most_movable_frac)
+            + (" (others: no known bound)" if row.num_unbounded else ""),
+            str(row.most_stuck_tensors),
+            f"{row.num_lost_decays} trials" if row.num_lost_decays else "-",
+        )
+    console.print(resolution)
+    for text in plan.warnings:
+        console.print(f"warning: {text}", soft_wrap=True)
     banks = Table("passage bank", "texts", "MB", "tokens, about")
     for bank in plan.banks:
         banks.add_row(bank.name, f"{bank.num_texts:,}", f"{bank.num_bytes / 1e6:.1f}", f"{bank.num_tokens:,}")
@@ -51,3 +72,27 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
         "(the rate divides by what the machine does: some 0.05 TFLOP/s a CPU core)",
         soft_wrap=True,
     )
+
+
+def _range(least: float | None, most: float | None) -> str:
+    """Shares in per cent, as one number where they print alike."""
+    if least is None or most is None:
+        return "-"
+    texts = [f"{100 * one:.4g}%" for one in (least, most)]
+    return texts[0] if texts[0] == texts[1] else " to ".join(texts)
+
+
+def _varied(spec: SweepSpec) -> list[str]:
+    """Paths that tell the sweep's trials apart and have no column anyway."""
+    columns = ("learning_rate", "freeze", "seed", "batch_size", "idle_epochs", "max_epochs")
+    paths = dict.fromkeys([*spec.grid, *(path for point in spec.points for path in point)])
+    have_column = {f"tuning.{name}" for name in columns} | {"evaluation", "tuning"}  # these two: too much for a cell
+    return [path for path in paths if path not in have_column]
+
+
+def _shown(trial: TrialSpec, path: str) -> str:
+    """What a trial has there; of a backbone or a source the name."""
+    place: Any = trial
+    for part in path.split("."):
+        place = place[int(part)] if part.isdigit() else getattr(place, part)
+    return str(getattr(place, "name", place))

@@ -14,9 +14,17 @@ from .dry_run import print_dry_run
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
 from .progress import SweepProgress
-from .sweep_files import load_sweep
+from .sweep_files import Scale, load_sweep
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+ScaleOption = Annotated[
+    Scale,
+    typer.Option(
+        help="small: fewer and shorter trials on local texts, minutes on 2 cores; needs ADIABATIC_DATA "
+        "(see adiabatic_ray/small.py)."
+    ),
+]
 
 OutOption = Annotated[Path | None, typer.Option("--out", help="Results folder; default: results/<sweep name>.")]
 UriOption = Annotated[
@@ -38,6 +46,7 @@ def sweep(
             "--set", metavar="PATH=VALUE", help="Replace a field, e.g. trial.tuning.batch_size=28. Repeatable."
         ),
     ] = None,
+    scale: ScaleOption = Scale.FULL,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; start nothing.")] = False,
     banks: Annotated[
         Path | None,
@@ -50,7 +59,7 @@ def sweep(
     Running the same command again continues: finished trials are skipped.
     """
     console = plain_console()
-    spec = load_sweep(file, overrides or [])
+    spec = load_sweep(file, overrides or [], scale)
     if dry_run:
         print_dry_run(console, spec)
         return

@@ -1,18 +1,28 @@
-"""Finds and loads sweep files: Python files with a function `sweep() -> SweepSpec`."""
+"""Finds and loads sweep files: Python files with a function `sweep() -> SweepSpec`, at full size or small."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import traceback
+from enum import StrEnum
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from adiabatic_ray.small import small_sweep
 from adiabatic_ray.spec import SweepSpec, UntunedSpec, explain, parse_override, with_changes
 
 SHIPPED = Path(__file__).resolve().parent.parent / "sweeps"
 """Beside `jobs` in a checkout and in an installed package alike."""
+
+
+class Scale(StrEnum):
+    """How large a sweep is run."""
+
+    FULL = "full"
+    SMALL = "small"
 
 
 def shipped_sweeps() -> dict[str, Path]:
@@ -20,15 +30,24 @@ def shipped_sweeps() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob("*.py")) if path.stem != "__init__"}
 
 
-def load_sweep(name_or_path: str, overrides: list[str]) -> SweepSpec:
+def cost_of(path: Path) -> str:
+    """What a sweep file says of its cost: the first clause after `Cost:` in its docstring, or `not stated`."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    found = re.search(r"\bCost:\s+([^(;]+?)\.?\s*(?:[(;]|\n[A-Z]|\Z)", text)
+    return " ".join(found[1].split()) if found else "not stated"
+
+
+def load_sweep(name_or_path: str, overrides: list[str], scale: Scale = Scale.FULL) -> SweepSpec:
     """The specification of a sweep, with `--set` overrides applied.
 
     Args:
         name_or_path: a shipped sweep's name, or the path of a Python file.
         overrides: `path.to.field=value` each.
+        scale: small for its small version (`adiabatic_ray.small`), which the overrides then change.
 
     Raises:
-        ValueError: no such file, no `sweep()` in it, a fault in the file, or a field that refuses its value.
+        ValueError: no such file, no `sweep()` in it, a fault in the file, no small version, or a field that refuses its
+            value.
     """
     path = _find(name_or_path)
     found = importlib.util.spec_from_file_location(f"adiabatic_sweep_{path.stem}", path)
@@ -56,6 +75,8 @@ def load_sweep(name_or_path: str, overrides: list[str]) -> SweepSpec:
         raise ValueError(
             f"a sweep file defines sweep() -> SweepSpec, got {got} in {path}; `adiabatic sweeps` lists examples"
         )
+    if scale is Scale.SMALL:
+        spec = small_sweep(spec)
     return with_changes(spec, dict(parse_override(override) for override in overrides))
 
 

@@ -3,7 +3,8 @@
 Question: how far can the query tower of multilingual E5 be tuned on English docstrings before names in 15 languages
 stop matching?
 Hypothesis: low rates change nothing or help a little; high rates help the docstrings and break the languages.
-Trials: 7 rates from "does nothing" to "clearly broken", two seeds, 18 steps each. Cost: under 6 minutes on 2 cores.
+Trials: 14: 7 rates from "does nothing" to "clearly broken", two seeds, 18 steps each.
+Cost: under 6 minutes on 2 cores.
 Deciding rule: the boundary of the mean improvement over the 225 language pairs, cosine.
 
 The final state is evaluated, not the last improved one: a rate that only does harm must show it.

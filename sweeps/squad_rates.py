@@ -5,7 +5,8 @@ Hypothesis: with a few hundred steps instead of tens of thousands the boundary l
 paper's 6e-8, since what moves a tower is rate times steps.
 Trials: 6 rates from 5e-8 to 1e-4, one seed, 150 steps each, the final state evaluated (a rate that only does harm must
 show it). All 225 language pairs, on the first 500 premises: `--set trial.evaluation.sets.3.num_premises=null` takes
-all 1,670. Cost: see docs/squad_rates.md.
+all 1,670.
+Cost: see docs/squad_rates.md.
 Deciding rule: the boundary of the mean improvement over language pairs, XNLI entailment-neutral, cosine.
 
 Texts come from a folder in the hub's layout, named by ADIABATIC_DATA, with an arXiv metadata file beside it.

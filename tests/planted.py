@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from adiabatic_ray import results
+from adiabatic_ray import results, schemas
 from adiabatic_ray.sources import XNLI_LANGUAGES, PairFile, TripletFile
 from adiabatic_ray.spec import BackboneSpec, EvaluationSpec, SweepSpec, TrialSpec, TuningSpec
 from adiabatic_ray.statistics import metrics
@@ -181,13 +181,14 @@ def population_shift(improvement: float) -> float:
 
 
 _STILL = {"UNTUNED", "UNMOVED"}
+TUNING_COLUMNS = set(TuningSpec.model_fields) & set(schemas.TABLES["trials"].names)
 
 
 def _drift_rows(trial_id: str, is_moved: bool) -> list[dict[str, Any]]:
     """Two tensors, of which one moves, or none."""
     numbers = {name: 0.5 for name in ("movable_frac", "max_change", "l2_change", "l2_untuned")}
     return [
-        {"trial_id": trial_id, "tensor": name, "num_weights": 50, "moved_frac": moved_frac} | numbers
+        {"trial_id": trial_id, "tensor": name, "num_weights": 50, "moved_frac": moved_frac, "l2_lost": None} | numbers
         for name, moved_frac in (("norm.weight", 0.0), ("dense.weight", 0.25 if is_moved else 0.0))
     ]
 
@@ -213,7 +214,7 @@ def _trial_row(sweep: str, trial: TrialSpec, status: str) -> dict[str, Any]:
         "trial_id": trial.trial_id,
         "sweep": sweep,
         "status": "DIVERGED" if is_diverged else "COMPLETE",
-        **tuning.model_dump(include={"learning_rate", "freeze", "seed", "batch_size", "margin", "weight_decay"}),
+        **tuning.model_dump(include=TUNING_COLUMNS),
         "backbone": trial.backbone.name,
         "encoder_digest": "0" * 64,
         "untuned_id": UNTUNED_ID,

@@ -20,7 +20,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from adiabatic_ray.corpora.data import load_pairs, load_triplets
 from adiabatic_ray.corpora.hub_data import hub_records
 from adiabatic_ray.corpora.record_files import read_records
-from adiabatic_ray.sources import XNLI_LANGUAGES, MsMarco, SquadSentences, Xnli
+from adiabatic_ray.sources import XNLI_LANGUAGES, MsMarco, SquadSentences, Xnli, XnliTriplets
 
 EVERYTHING = {"num_tune": None, "num_validation": 0, "num_evaluation": None}
 
@@ -261,6 +261,26 @@ def test_xnli_without_a_language(tmp_path):
     pq.write_table(pa.Table.from_pylist([row | {"premise": "p"}]), folder / "test-0.parquet")
     with pytest.raises(ValueError, match="row 1: 'premise' must be a struct with a text by language, as on the hub"):
         load_pairs(source)
+
+
+def test_xnli_as_triplets_by_hand(tmp_path):
+    """Labels of a premise are 2, 0, 1: its second hypothesis is entailed, the first and third are not."""
+    write_xnli(tmp_path / "a", ["p", "r"])
+    source = XnliTriplets(path=str(tmp_path / "a"), split="test", language="zh", num_tune=1, num_evaluation=1)
+    texts = load_triplets(source, "evaluation")
+    assert texts.queries == ["r zh"]
+    assert [texts.passages[row] for row in texts.positive_rows] == ["h4 zh"]
+    assert [texts.passages[row] for row in texts.negative_rows] == ["h3 zh", "h5 zh"]
+    tuned = load_triplets(source, "tune")
+    assert tuned.queries == ["p zh"] and [tuned.passages[row] for row in tuned.positive_rows] == ["h1 zh"]
+    assert [tuned.passages[row] for row in tuned.negative_rows] in (["h0 zh"], ["h2 zh"])
+    with pytest.raises(ValueError, match="at most the 2 premises there are"):
+        load_triplets(source.model_copy(update={"num_tune": 2}), "tune")
+    with pytest.raises(ValueError, match="language"):
+        XnliTriplets(language="ja")
+    write_xnli(tmp_path / "b", ["p"], labels=[1, 2])
+    with pytest.raises(ValueError, match="at least one of the premises, got none"):
+        load_triplets(XnliTriplets(path=str(tmp_path / "b"), split="test", num_tune=1), "tune")
 
 
 @pytest.mark.realdata

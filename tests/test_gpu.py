@@ -203,9 +203,9 @@ def test_who_stopped_is_not_trained_by_a_replay(backbone: Backbone, triplets: Tu
     while pack.run_epoch()["long"].stopped_by is None:
         pass
     assert pack.graphs is not None and pack.graphs.num_replays > 0
-    assert all(np.array_equal(value, stopped[name]) for name, value in pack.leave("short").items())
+    assert all(np.array_equal(value, stopped[name]) for name, value in pack.leave("short").tensors.items())
     name = "encoder.layer.1.output.dense.bias"
-    assert not np.array_equal(pack.leave("long")[name], backbone.weights[name])
+    assert not np.array_equal(pack.leave("long").tensors[name], backbone.weights[name])
 
 
 @pytest.mark.gpu
@@ -221,7 +221,7 @@ def test_graphs_are_captured_again_when_members_come_and_go(backbone: Backbone, 
         assert pack.graphs.num_captures > before
         pack.leave(str(number))
     alone = tune(backbone, _spec(max_epochs=3), triplets, triplets, 512, lambda report: None).tensors
-    figures = apart(pack.leave("stays"), alone, backbone.weights, 3 * STEPS * 1e-5)
+    figures = apart(pack.leave("stays").tensors, alone, backbone.weights, 3 * STEPS * 1e-5)
     assert all(figures[key] <= most for key, most in NEAR.items()), figures
 
 

@@ -53,6 +53,15 @@ MEMBERS = {
     "improved": _spec(keep="improved", idle_epochs=1, max_epochs=6, seed=2),
     "nothing": _spec(learning_rate=0.0),
 }
+RULES = {
+    "plain": _spec(),
+    "compensated": _spec(precision="compensated", schedule="linear"),
+    "float64": _spec(precision="float64", weight_decay=0.1, seed=3),
+    "adamax": _spec(optimizer="adamax", schedule="E0.95"),
+    "sgd": _spec(optimizer="sgd", learning_rate=1e-2, precision="compensated"),
+    "own": _spec(optimizer="torch.optim:RMSprop", learning_rate=1e-5),
+    "nothing": _spec(learning_rate=0.0, precision="compensated"),
+}
 
 
 def _pack(backbone: Backbone, triplets: TuningTriplets, num_slots: int, like: TuningSpec | None = None) -> Pack:
@@ -73,7 +82,7 @@ def _run_all(pack: Pack, backbone: Backbone, specs: dict[str, TuningSpec]) -> di
         for name, report in pack.run_epoch().items():
             reports[name].append(report)
             if report.stopped_by:
-                runs[name] = reports[name], pack.leave(name)
+                runs[name] = reports[name], dict(pack.leave(name).tensors)
     return runs
 
 
@@ -108,6 +117,13 @@ def test_members_are_tuned_as_alone(backbone: Backbone, triplets: TuningTriplets
     assert all(value.tobytes() == backbone.weights[name].tobytes() for name, value in runs["nothing"][1].items())
 
 
+def test_each_member_has_its_own_steps(backbone: Backbone, triplets: TuningTriplets) -> None:
+    runs = _run_all(_pack(backbone, triplets, 3), backbone, RULES)
+    for name, spec in RULES.items():
+        _check_alike(backbone, runs[name], _alone(backbone, triplets, spec), spec)
+    assert all(value.tobytes() == backbone.weights[name].tobytes() for name, value in runs["nothing"][1].items())
+
+
 def test_a_member_that_diverges_leaves_the_others_alone(backbone: Backbone, triplets: TuningTriplets) -> None:
     specs = {"wild": _spec(learning_rate=1e38, max_epochs=9), "plain": MEMBERS["plain"], "seed": MEMBERS["seed"]}
     runs = _run_all(_pack(backbone, triplets, 3), backbone, specs)
@@ -128,7 +144,7 @@ def test_a_member_goes_on_in_another_pack(backbone: Backbone, triplets: TuningTr
     assert [report.epoch for report in reports] == [0, 1, 2]
     while reports[-1].stopped_by is None:
         reports.append(second.run_epoch()["rate"])
-    _check_alike(backbone, (reports, second.leave("rate")), _alone(backbone, triplets, spec), spec)
+    _check_alike(backbone, (reports, dict(second.leave("rate").tensors)), _alone(backbone, triplets, spec), spec)
 
 
 def test_who_packs_alone(backbone: Backbone, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning import saved_states
 from adiabatic_ray.tuning.news import EpochReport
 from adiabatic_ray.tuning.pack import Pack
-from adiabatic_ray.tuning.pack_memory import member_bytes, slots_that_fit
+from adiabatic_ray.tuning.pack_memory import member_bytes
 from adiabatic_ray.tuning.pack_runner import Material, Notice, PackRunner, ReplacedError
 from adiabatic_ray.tuning.saved_states import MemberState
 from adiabatic_ray.tuning.tune import trainable_names, tune
@@ -217,13 +217,14 @@ def test_a_single_trial_that_does_not_fit_hears_of_it(material: Material, monkey
 
 def test_memory_is_looked_at_before_a_pack_is_built(material: Material, sizes: list[int]) -> None:
     trainable, _ = trainable_names(material.backbone, "embeddings")
-    each = member_bytes(material.backbone, trainable, int(np.sort(material.triplets.queries.lengths())[-4:].sum()))
+    each = member_bytes(
+        material.backbone, trainable, int(np.sort(material.triplets.queries.lengths())[-4:].sum()), _spec()
+    )
     asked = {f"seed {seed}": (_spec(seed=seed), material) for seed in range(3)}
     heard = _hear_all(PackRunner(8, free_bytes=lambda: int(0.5 * each)), asked)
     assert set(sizes) == {1}
     assert any(notices for _, notices, _ in heard.values())
     assert all("are tuned at a time" in notice for one in heard.values() for notice in one[1])
-    assert slots_that_fit(material.backbone, trainable, 8, 0) == 0
 
 
 def test_memory_that_runs_out_while_a_pack_grows_halves_it(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:

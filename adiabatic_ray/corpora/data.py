@@ -12,7 +12,14 @@ from collections.abc import Iterator
 
 from adiabatic_ray.corpora.cldr import CLDR_LABELS, cldr_pairs
 from adiabatic_ray.corpora.docstrings import docstring_samples
-from adiabatic_ray.corpora.hub_data import XNLI_LABELS, hotpot_samples, msmarco_samples, squad_samples, xnli_pairs
+from adiabatic_ray.corpora.hub_data import (
+    XNLI_LABELS,
+    hotpot_samples,
+    msmarco_samples,
+    squad_samples,
+    xnli_pairs,
+    xnli_samples,
+)
 from adiabatic_ray.corpora.local_data import arxiv_samples, pair_file_pairs, triplet_file_samples
 from adiabatic_ray.corpora.text_sets import PairSet, Part, Sample, TripletSet, build_pairs, build_triplets
 from adiabatic_ray.sources import (
@@ -28,6 +35,7 @@ from adiabatic_ray.sources import (
     TripletFile,
     TripletSource,
     Xnli,
+    XnliTriplets,
 )
 
 __all__ = ["PairSet", "Part", "TripletSet", "load_pairs", "load_triplets", "load_tuning", "tuning_digest"]
@@ -105,6 +113,8 @@ def _samples(source: TripletSource, part: Part) -> Iterator[Sample]:
             return arxiv_samples(source, part)
         case DocstringTriplets():
             return docstring_samples(source, part)
+        case XnliTriplets():
+            return xnli_samples(source, part)
         case TripletFile():
             return triplet_file_samples(source, part)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import glob
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from adiabatic_ray.corpora.record_files import (
 )
 from adiabatic_ray.corpora.sentences import split_sentences
 from adiabatic_ray.corpora.text_sets import Pair, Part, Sample, part_range
-from adiabatic_ray.sources import XNLI_LANGUAGES, HotpotQa, MsMarco, SquadSentences, Xnli
+from adiabatic_ray.sources import XNLI_LANGUAGES, HotpotQa, MsMarco, SquadSentences, Xnli, XnliTriplets
 
 HubSource = MsMarco | SquadSentences | HotpotQa | Xnli
 
@@ -247,6 +247,27 @@ def xnli_pairs(source: Xnli) -> Iterator[Pair]:
             f"{source.name}: num_premises may be at most the {len(number_of)} there are, got {source.num_premises}; "
             "lower it"
         )
+
+
+def xnli_samples(source: XnliTriplets, part: Part) -> Iterator[Sample]:
+    """XNLI in one language: premise -> the hypothesis that it entails, against the neutral and contradicting ones.
+
+    Premises count as one as in `xnli_pairs`, and are left out where either side is empty. Tuning and validation get one
+    triplet a premise, as from SQuAD; evaluation gets every hypothesis.
+
+    Raises:
+        ValueError: as `xnli_pairs`, or there are fewer premises than the parts need.
+    """
+    shared = ("name", "path", "repository", "config", "split", "revision")
+    pairs = Xnli(languages=(source.language,), **{field: getattr(source, field) for field in shared})
+    sides_of: dict[Hashable, tuple[str, list[str], list[str]]] = {}
+    for pair in xnli_pairs(pairs):
+        _, positives, negatives = sides_of.setdefault(pair.cluster, (pair.queries[0], [], []))
+        (positives if pair.label == XNLI_LABELS[0] else negatives).append(pair.passages[0])
+    samples = [Sample(*sides) for sides in sides_of.values() if sides[1] and sides[2]]
+    for number in part_range(source, part, len(samples), "premises"):
+        draw = np.random.default_rng([source.negative_seed, number])
+        yield samples[number] if part == "evaluation" else _one_triplet(samples[number], draw)
 
 
 def _struct(record: Record, key: str, *fields: str) -> dict[str, Any]:

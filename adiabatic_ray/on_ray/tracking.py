@@ -34,6 +34,10 @@ from adiabatic_ray.statistics import metrics, significance
 
 TRIAL_TAG, RESULTS_TAG = "adiabatic.trial_id", "adiabatic.results"
 _PARENT_TAG, _NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
+_PARAMETERS = (
+    *("learning_rate", "optimizer", "schedule", "precision", "freeze", "seed", "batch_size", "margin"),
+    *("weight_decay", "backbone"),
+)
 _CURVES = ("train_loss", "validation_loss", "validation_errors")
 _RUN_STATUS = {TrialStatus.COMPLETE: "FINISHED", TrialStatus.DIVERGED: "FINISHED", TrialStatus.FAILED: "FAILED"}
 
@@ -159,10 +163,7 @@ class Tracker:
         run_id = self._run_of(trial_id)
         if status is not TrialStatus.FAILED:
             (row,) = results.read_table(self._out, "trials", [trial_id]).to_pylist()
-            parameters = [
-                Param(name, str(row[name]))
-                for name in ("learning_rate", "freeze", "seed", "batch_size", "margin", "weight_decay", "backbone")
-            ]
+            parameters = [Param(name, str(row[name])) for name in _PARAMETERS]
             finished_ms = _milliseconds(row["finished_at"])
             measures = {
                 name: row[name] for name in ("tune_s", "evaluate_s", "num_epochs", "kept_epoch", "peak_memory_bytes")

@@ -8,8 +8,9 @@ import numpy as np
 
 from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.evaluation.prepare import Inputs, Loader
-from adiabatic_ray.orchestration.orchestrator import pin_trials
+from adiabatic_ray.orchestration.orchestrator import pin_trials, resolutions_of, warnings_of
 from adiabatic_ray.spec import SweepSpec, TrialSpec
+from adiabatic_ray.statistics.step_resolution import RateResolution, by_rate
 from adiabatic_ray.tuning.tune import trainable_names
 
 SAMPLED_TEXTS = 1000
@@ -46,6 +47,10 @@ class DryRun:
     """Query tokens of one epoch of the first trial; a training step costs about three forward passes."""
     evaluation_tokens: int
     """Query tokens of one evaluation."""
+    resolution: tuple[RateResolution, ...]
+    """What steps can move in float32, by rate and precision."""
+    warnings: tuple[str, ...]
+    """What `run_sweep` would warn of."""
     flops_per_token: int
     """Forward pass: two operations for each weight outside the embedding block."""
 
@@ -65,6 +70,7 @@ def dry_run(spec: SweepSpec) -> DryRun:
     loader = Loader()
     trials = pin_trials(spec, loader)
     freezing, banks = {}, {}
+    resolutions = resolutions_of(trials, loader)
     for trial in trials:
         inputs = loader.load(trial)
         weights = inputs.backbone.weights
@@ -86,6 +92,8 @@ def dry_run(spec: SweepSpec) -> DryRun:
         tuple(banks.values()),
         int(per_query * tuning.batch_size * tuning.batches_per_epoch),
         sum(int(_mean_tokens(first.backbone, queries, prefix) * len(queries)) for queries in first.query_texts()),
+        tuple(by_rate(resolutions)),
+        tuple(warnings_of(resolutions)),
         2 * sum(array.size for name, array in first.backbone.weights.items() if "embedding" not in name),
     )
 

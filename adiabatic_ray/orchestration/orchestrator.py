@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,10 @@ from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, TuningSpec, UntunedSpec
 from adiabatic_ray.statistics import counts
 from adiabatic_ray.statistics.counts import Counts
+from adiabatic_ray.statistics.step_resolution import StepResolution, StepResolutions
+from adiabatic_ray.tuning.optim import check_optimizer
 from adiabatic_ray.tuning.pack import packs_alone
+from adiabatic_ray.tuning.schedules import check_schedule
 from adiabatic_ray.tuning.tune import trainable_names
 
 
@@ -56,7 +59,8 @@ def pin_trials(spec: SweepSpec, loader: Loader) -> list[TrialSpec]:
 
     Raises:
         ValueError: data or weights that cannot be loaded, two trials of the same content, a freeze plan that matches
-            nothing or leaves nothing to train, fewer samples than one batch, no validation samples.
+            nothing or leaves nothing to train, fewer samples than one batch, no validation samples, an optimizer or
+            schedule of the user's own that can't be used.
     """
     trials = [loader.pin(trial) for trial in spec.expand()]
     first_with_id: dict[str, int] = {}
@@ -74,7 +78,26 @@ def pin_trials(spec: SweepSpec, loader: Loader) -> list[TrialSpec]:
                 f"{trial.source.name}: tuning needs at least one batch of {trial.tuning.batch_size} samples, got "
                 f"{len(inputs.tuning.queries)}; lower tuning.batch_size or raise num_tune"
             )
+    for tuning in {trial.tuning.model_dump_json(): trial.tuning for trial in trials}.values():
+        check_optimizer(tuning)
+        check_schedule(tuning)
     return trials
+
+
+def resolutions_of(trials: Iterable[TrialSpec], loader: Loader) -> list[StepResolution]:
+    """Step resolution of pinned trials, in their order."""
+    resolutions, found = StepResolutions(), []
+    for trial in trials:
+        backbone = loader.load(trial).backbone
+        trainable, _ = trainable_names(backbone, trial.tuning.freeze)
+        assert trial.backbone.encoder_digest is not None, "trials are pinned"
+        found.append(resolutions.of(trial.backbone.encoder_digest, backbone.weights, trainable, trial.tuning))
+    return found
+
+
+def warnings_of(resolutions: Iterable[StepResolution]) -> list[str]:
+    """What a user should know before tuning starts, each text once."""
+    return list(dict.fromkeys(text for one in resolutions if (text := one.warning) is not None))
 
 
 def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> SweepOutcome:
@@ -108,6 +131,8 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
         listener.sweep_started(len(trials), num_before)
         return SweepOutcome(len(trials), num_before, {})
     check_resources(spec.cluster, listener)
+    for text in warnings_of(resolutions_of(pending.values(), loader)):
+        listener.stage(text)
     _announce_loners(
         spec.cluster, [(loader.load(trial).backbone, trial.tuning) for trial in pending.values()], listener
     )

@@ -22,7 +22,10 @@ def movable_frac(weights: np.ndarray, learning_rate: float) -> float:
 
 
 def drift_rows(
-    untuned: Mapping[str, np.ndarray], tuned: Mapping[str, np.ndarray], learning_rate: float
+    untuned: Mapping[str, np.ndarray],
+    tuned: Mapping[str, np.ndarray],
+    learning_rate: float,
+    l2_lost: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the `drift` table without their `trial_id`, one per tensor of `tuned`, in its order.
 
@@ -30,6 +33,7 @@ def drift_rows(
         untuned: float32 tensors of the backbone, by name.
         tuned: the trainable tensors after tuning, by name.
         learning_rate: the trial's rate.
+        l2_lost: norms of what rounding leaves out of `tuned`, by name, where tuning kept it.
     """
     rows = []
     for name, after in tuned.items():
@@ -43,6 +47,7 @@ def drift_rows(
                 "moved_frac": float(np.mean(after != before)),
                 "max_change": float(np.abs(change).max()),
                 "l2_change": float(np.linalg.norm(change)),
+                "l2_lost": None if l2_lost is None else l2_lost[name],
                 "l2_untuned": float(np.linalg.norm(before.astype(np.float64))),
             }
         )

@@ -16,9 +16,12 @@ import numpy as np
 import torch
 
 from adiabatic_ray.spec import TuningSpec
+from adiabatic_ray.step_rules import is_import_path
 from adiabatic_ray.tuning.news import EpochReport, StoppedBy
-from adiabatic_ray.tuning.optim import build_optimizer
+from adiabatic_ray.tuning.optim import build_optimizer, set_rate
+from adiabatic_ray.tuning.precise_steps import PreciseOptimizer
 from adiabatic_ray.tuning.saved_states import MemberState
+from adiabatic_ray.tuning.schedules import factor_of
 from adiabatic_ray.tuning.tuning_data import seeded_batches
 
 
@@ -32,13 +35,19 @@ class Member:
             spec: the regime.
             parameters: what the trial trains, by name, holding the weights that it starts from.
             num_samples: of the data to tune on.
+
+        Raises:
+            ValueError: an optimizer or schedule of the user's own that can't be used.
         """
         self.spec = spec
         self.parameters = parameters
         self.optimizer = build_optimizer(list(parameters.values()), spec)
         self.reports: list[EpochReport] = []
+        self._factor = factor_of(spec)
+        self._num_steps = 0
         self._batches = seeded_batches(num_samples, spec.batch_size, spec.seed)
         self._kept: dict[str, torch.Tensor] | None = None
+        self._kept_lost: dict[str, torch.Tensor] = {}
         self._started = time.monotonic()
 
     @property
@@ -46,8 +55,18 @@ class Member:
         """What ended the run; None while it goes on."""
         return self.reports[-1].stopped_by if self.reports else None
 
-    def next_rows(self) -> np.ndarray:
-        """Rows [B] of the next step's samples."""
+    @property
+    def can_be_captured(self) -> bool:
+        """Whether its steps can be replayed; of a user's own optimizer nobody knows."""
+        return not is_import_path(self.spec.optimizer)
+
+    def begin_step(self) -> np.ndarray:
+        """Set the next step's rate; rows [B] of its samples. Not a part of what is captured and replayed."""
+        # A constant rate stays as it was given.
+        if self.spec.schedule != "constant" or isinstance(self.optimizer, PreciseOptimizer):
+            rate = self.spec.learning_rate * self._factor(self._num_steps)
+            set_rate(self.optimizer, rate, self._num_steps)
+        self._num_steps += 1
         return next(self._batches)
 
     def finish_epoch(
@@ -72,6 +91,7 @@ class Member:
             stopped_by = "max_epochs"
         if improved and spec.keep == "improved":
             self._kept = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+            self._kept_lost = self._lost()
         report = EpochReport(
             epoch=epoch,
             num_steps=epoch * spec.batches_per_epoch,
@@ -97,10 +117,21 @@ class Member:
         tensors: Mapping[str, torch.Tensor] = self.parameters if kept is None else kept
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
 
+    def l2_lost(self) -> dict[str, float] | None:
+        """What rounding to float32 leaves out of the tensors of `trained`: Euclidean norms, by name.
+
+        None where nobody knows: float32 forgets what it loses.
+        """
+        if not isinstance(self.optimizer, PreciseOptimizer):
+            return None
+        is_kept = self._kept is not None and self.stopped_by != "diverged"
+        return {name: float(norm) for name, norm in (self._kept_lost if is_kept else self._lost()).items()}
+
     def state(self) -> MemberState:
         """Everything needed to go on after the last finished epoch; not for trials with dropout."""
         tensors: dict[str, torch.Tensor] = {f"weights.{name}": one for name, one in self.parameters.items()}
         tensors |= {f"kept.{name}": tensor for name, tensor in (self._kept or {}).items()}
+        tensors |= {f"lost.{name}": norm for name, norm in self._kept_lost.items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{key}.{name}"] = value
@@ -130,14 +161,22 @@ class Member:
                     self.parameters[name].copy_(value)
                 elif kind == "kept":
                     kept[name] = value.to(self.parameters[name].device, copy=True)
+                elif kind == "lost":
+                    self._kept_lost[name] = value
                 else:
                     key, _, name = name.partition(".")
                     parameter = self.parameters[name]
                     device = parameter.device if key != "step" or self._is_capturable else torch.device("cpu")
                     self.optimizer.state[parameter][key] = value.to(device, copy=True)
         self._kept = kept or None
-        num_done = self.reports[-1].epoch * self.spec.batches_per_epoch
-        next(itertools.islice(self._batches, num_done, num_done), None)
+        self._num_steps = self.reports[-1].epoch * self.spec.batches_per_epoch
+        next(itertools.islice(self._batches, self._num_steps, self._num_steps), None)
+
+    def _lost(self) -> dict[str, torch.Tensor]:
+        if not isinstance(self.optimizer, PreciseOptimizer):
+            return {}
+        left_out = {name: self.optimizer.left_out(parameter) for name, parameter in self.parameters.items()}
+        return {name: torch.linalg.vector_norm(one, dtype=torch.float64) for name, one in left_out.items()}
 
     @property
     def _is_capturable(self) -> bool:

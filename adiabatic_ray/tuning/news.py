@@ -39,6 +39,16 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What a member leaves when it leaves a pack."""
+
+    tensors: Mapping[str, np.ndarray]
+    """The trained ones, by name: see `Member.trained`."""
+    l2_lost: Mapping[str, float] | None
+    """See `Member.l2_lost`."""
+
+
+@dataclass(frozen=True)
 class Tuned:
     """What tuning leaves."""
 

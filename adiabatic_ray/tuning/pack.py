@@ -1,9 +1,9 @@
 """Tunes the members of a pack side by side: a slot for each, one step of all of them at a time.
 
-Members read the same data in their own orders and differ in rate, margin, decay, freeze plan, seed and stopping; they
-share backbone, batch size and steps an epoch, so that an epoch ends for all at once. A member that stops frees its
-slot, and the next one joins at the next epoch. Only query towers run: positives and negatives are rows of the passage
-bank. Nothing is read back from the device within an epoch.
+Members read the same data in their own orders and differ in margin, freeze plan, seed, stopping, and in all of how a
+gradient becomes a step (`step_rules`); they share backbone, batch size and steps an epoch, so that an epoch ends for
+all at once. A member that stops frees its slot, and the next one joins at the next epoch. Only query towers run:
+positives and negatives are rows of the passage bank. Nothing is read back from the device within an epoch.
 
 Legend: K slots, M distinct batches of a step, B queries of a batch, Q validation queries, P passages, D embedding size.
 """
@@ -22,7 +22,7 @@ from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning.device_work import GraphedSteps
 from adiabatic_ray.tuning.lone_tower import LoneTower
 from adiabatic_ray.tuning.member import Member
-from adiabatic_ray.tuning.news import EpochReport
+from adiabatic_ray.tuning.news import EpochReport, Trained
 from adiabatic_ray.tuning.packed_tower import PackedTower, is_packable
 from adiabatic_ray.tuning.saved_states import MemberState
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
@@ -139,7 +139,7 @@ class Pack:
             The reports of the state.
 
         Raises:
-            ValueError: nothing to train.
+            ValueError: nothing to train, or an optimizer or schedule of the user's own that can't be used.
         """
         if not trainable:
             raise ValueError(
@@ -166,14 +166,11 @@ class Pack:
         new = [slot for slot, one in enumerate(self._members) if one is not None and not one[1].reports]
         return self._judge(new, torch.full((self.num_slots,), torch.nan)) if new else {}
 
-    def leave(self, member_id: str) -> dict[str, np.ndarray]:
-        """Free a member's slot.
-
-        Returns:
-            Its trained tensors, by name: see `Member.trained`.
-        """
+    def leave(self, member_id: str) -> Trained:
+        """Free a member's slot; what it leaves."""
         slot = next(slot for slot, one in enumerate(self._members) if one is not None and one[0] == member_id)
-        trained = self.members[member_id].trained()
+        member = self.members[member_id]
+        trained = Trained(member.trained(), member.l2_lost())
         self._members[slot], self._is_active_K[slot] = None, 0
         self._forget_step()
         return trained
@@ -190,12 +187,14 @@ class Pack:
 
     def _step(self, active: list[int]) -> torch.Tensor:
         """One optimizer step of each active member; their mean losses [K], others' mean nothing."""
-        rows = {slot: self._member(slot).next_rows() for slot in active}
+        rows = {slot: self._member(slot).begin_step() for slot in active}
         rows_KB = np.stack([rows.get(slot, rows[active[0]]) for slot in range(len(self._members))])
         device = self._towers.device
         sides = (self._triplets.passages(rows_Q[rows_KB], device) for rows_Q in _sides(self._triplets))
         inputs = (*sides, *self._towers.batch(self._triplets.queries, rows_KB))
-        return self._compute(*inputs) if self.graphs is None else self.graphs.run(self._compute, *inputs)
+        if self.graphs is None or not all(self._member(slot).can_be_captured for slot in active):
+            return self._compute(*inputs)
+        return self.graphs.run(self._compute, *inputs)
 
     def _compute(self, positives_KBD: torch.Tensor, negatives_KBD: torch.Tensor, *batch: torch.Tensor) -> torch.Tensor:
         """The part of a step that runs on the device alone."""

@@ -25,9 +25,9 @@ import torch
 from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning import saved_states
-from adiabatic_ray.tuning.news import EpochReport, News, Notice
+from adiabatic_ray.tuning.news import EpochReport, News, Notice, Trained
 from adiabatic_ray.tuning.pack import Pack, packs_alone
-from adiabatic_ray.tuning.pack_memory import member_bytes, slots_that_fit
+from adiabatic_ray.tuning.pack_memory import member_bytes, weight_bytes
 from adiabatic_ray.tuning.saved_states import MemberState
 from adiabatic_ray.tuning.tune import trainable_names, tuned_of
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
@@ -55,8 +55,7 @@ class _Request:
     spec: TuningSpec
     material: Material
     trainable: Sequence[str]
-    news: queue.SimpleQueue[EpochReport | Notice | Mapping[str, np.ndarray] | Exception]
-    """The last one are the trained tensors."""
+    news: queue.SimpleQueue[EpochReport | Notice | Trained | Exception]
     state: MemberState | None = None
     """Where a member was taken out of a pack; let go once it has joined another one."""
     is_abandoned: bool = False
@@ -131,7 +130,7 @@ class PackRunner:
                 news = request.news.get()
                 if isinstance(news, Exception):
                     raise news
-                if isinstance(news, Mapping):
+                if isinstance(news, Trained):
                     yield tuned_of(material.backbone, spec, news)  # here, not in the thread that steps the pack
                     return
                 yield news
@@ -203,11 +202,12 @@ class PackRunner:
             return most
         held = 0 if self._pack is None else self._pack.num_slots
         tokens = int(np.sort(first.material.triplets.queries.lengths())[-spec.batch_size :].sum())
-        trainable = _union(everyone)
+        costliest = max((request.spec for request in everyone), key=weight_bytes)
+        each_bytes = member_bytes(backbone, _union(everyone), tokens, costliest)
         # One trial is tried in any case: the estimate is no reason to refuse it.
-        fitting = max(1, held + slots_that_fit(backbone, trainable, tokens, self._free_bytes()))
+        fitting = max(1, held + self._free_bytes() // each_bytes)
         if fitting < min(most, len(everyone)):
-            each_gb = member_bytes(backbone, trainable, tokens) / 1e9
+            each_gb = each_bytes / 1e9
             self._notify(first, f"a trial in a pack needs about {each_gb:.1f} GB: {fitting} are tuned at a time")
         return min(most, fitting)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Mapping
-
-import numpy as np
+from collections.abc import Callable
 
 from adiabatic_ray.encoders import freezing, towers
 from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.statistics import drift
-from adiabatic_ray.tuning.news import EpochReport, Tuned
+from adiabatic_ray.tuning.news import EpochReport, Trained, Tuned
 from adiabatic_ray.tuning.pack import Pack
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
 
@@ -61,18 +59,19 @@ def tune(
     return tuned_of(backbone, spec, pack.leave("alone"))
 
 
-def tuned_of(backbone: Backbone, spec: TuningSpec, trained: Mapping[str, np.ndarray]) -> Tuned:
-    """What there is to say about the tensors that tuning leaves.
+def tuned_of(backbone: Backbone, spec: TuningSpec, trained: Trained) -> Tuned:
+    """What there is to say about what tuning leaves.
 
     Args:
         backbone: where it started.
         spec: the regime.
-        trained: of `Member.trained`.
+        trained: of `Pack.leave`.
     """
+    tensors = trained.tensors
     return Tuned(
-        tensors=trained,
-        changed=frozenset(towers.changed_tensors(backbone, trained)),
-        drift=drift.drift_rows(backbone.weights, trained, spec.learning_rate),
-        num_frozen=sum(value.size for name, value in backbone.weights.items() if name not in trained),
+        tensors=tensors,
+        changed=frozenset(towers.changed_tensors(backbone, tensors)),
+        drift=drift.drift_rows(backbone.weights, tensors, spec.learning_rate, trained.l2_lost),
+        num_frozen=sum(value.size for name, value in backbone.weights.items() if name not in tensors),
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,  # Linux counts kilobytes
     )
