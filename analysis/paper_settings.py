@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from adiabatic_ray.spec import TrialSpec
+from adiabatic_ray.spec import TrialSpec, TuningSpec
 
 from .load import flatten
-from .paper_tables import REGIME
 
 RATE_TOLERANCE = 0.005
 """Relative: the paper prints rates to three digits, and no two of a table are nearer than a tenth."""
+_OPTIMIZERS = {"adamw": "AdamW", "adamax": "Adamax", "adadelta": "Adadelta", "sgd": "SGD"}
+_SCHEDULES = {"constant": "none", "linear": "L", "quadratic": "Q"}
+"""The paper's names, where they are others than those of `step_rules`."""
 
 
 def trial_settings(trial: TrialSpec) -> dict[str, Any]:
@@ -22,11 +24,14 @@ def trial_settings(trial: TrialSpec) -> dict[str, Any]:
     return flat | {
         "tuning.freeze": "".join(tuning.freeze.split()).replace("embeddings", "emb"),
         "samples_per_epoch": tuning.batch_size * tuning.batches_per_epoch,
-        "momentum": "yes" if any(tuning.adam_betas) else "no",
-        # What this release has; its specification does not say it.
-        "tuning.optimizer": REGIME["tuning.optimizer"],
-        "tuning.schedule": REGIME["tuning.schedule"],
+        "momentum": "yes" if _has_momentum(tuning) else "no",
+        "tuning.optimizer": _OPTIMIZERS.get(tuning.optimizer, tuning.optimizer),
+        "tuning.schedule": _SCHEDULES.get(tuning.schedule, tuning.schedule),
     }
+
+
+def _has_momentum(tuning: TuningSpec) -> bool:
+    return tuning.momentum > 0 if tuning.optimizer == "sgd" else any(tuning.adam_betas)
 
 
 def varying(settings: Sequence[dict[str, Any]]) -> list[str]:

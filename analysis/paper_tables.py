@@ -35,11 +35,13 @@ REGIME: dict[str, Any] = {
     "tuning.keep": "improved",
     "tuning.weight_decay": 0.0,
     "tuning.optimizer": "AdamW",
+    "tuning.precision": "float32",
     "tuning.schedule": "none",
     "momentum": "yes",
 }
 """The default tuning: section 2.3 and Appendix E; frozen embedding block from section 3.1 on. Where the paper is
-silent (seed, dropout) nothing stands here. No weight decay: Appendix M.2 compares with "without weight decay"."""
+silent (seed, dropout) nothing stands here, but for the precision of a step, which is torch's. No weight decay: Appendix
+M.2 compares with "without weight decay"."""
 UNKNOWN = "?"
 NUM_LANGUAGE_PAIRS = 225
 SHARES = ("pnd", "reciprocal_rank", "average_precision", "precision_at_1")

@@ -293,3 +293,38 @@ def test_tf32_moves_embeddings_a_little(backbone: Backbone, material: Material) 
     exact, rounded = encode(tower, queries, 512), encode(tower, queries, 512, "tf32")
     assert not np.array_equal(exact, rounded)
     assert np.abs(exact - rounded).max() < 2**-7 * np.abs(exact).max()  # 10 bits of precision
+
+
+RULES: dict[str, dict[str, Any]] = {
+    "schedule": {"schedule": "linear"},
+    "compensated, with a schedule": {"precision": "compensated", "schedule": "quadratic", "weight_decay": 0.1},
+    "float64": {"precision": "float64"},
+    "adamax": {"optimizer": "adamax", "schedule": "E0.98"},
+    "adamax, compensated": {"optimizer": "adamax", "precision": "compensated"},
+    "sgd": {"optimizer": "sgd", "learning_rate": 1e-2, "schedule": "linear", "momentum": 0.9},
+    "adadelta": {"optimizer": "adadelta", "learning_rate": 1e-2, "schedule": "linear"},
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rules", RULES.values(), ids=list(RULES))
+def test_replayed_steps_have_the_rates_of_their_schedule(
+    backbone: Backbone, triplets: TuningTriplets, rules: dict[str, Any]
+) -> None:
+    """What changes from step to step must not be frozen into a graph."""
+    pack, spec = _pack(backbone, triplets, 1), _spec(max_epochs=2, **rules)
+    pack.join("one", spec, trainable_names(backbone, "embeddings")[0])
+    while pack.run_epoch()["one"].stopped_by is None:
+        pass
+    assert pack.graphs is not None and pack.graphs.num_replays > 0
+    on_cpu = tune(backbone, spec, triplets, triplets, 512, lambda report: None).tensors
+    figures = apart(pack.leave("one").tensors, on_cpu, backbone.weights, 2 * STEPS * spec.learning_rate)
+    assert all(figures[key] <= most for key, most in NEAR.items()), figures
+
+
+@pytest.mark.gpu
+def test_an_own_optimizer_is_not_captured(backbone: Backbone, triplets: TuningTriplets) -> None:
+    pack = _pack(backbone, triplets, 1)
+    pack.join("own", _spec(optimizer="torch.optim:RMSprop"), trainable_names(backbone, "embeddings")[0])
+    pack.run_epoch()
+    assert pack.graphs is not None and pack.graphs.num_captures == 0

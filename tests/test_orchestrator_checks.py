@@ -11,7 +11,7 @@ import ray
 
 from adiabatic_ray.evaluation.prepare import Loader
 from adiabatic_ray.on_ray.cluster import check_resources, num_tuners
-from adiabatic_ray.orchestration.orchestrator import pin_trials
+from adiabatic_ray.orchestration.orchestrator import pin_trials, resolutions_of, warnings_of
 from adiabatic_ray.spec import ClusterSpec, with_changes
 from tests.small_sweep import small_sweep
 
@@ -48,7 +48,7 @@ def test_a_cluster_that_may_grow_is_waited_for_and_this_machine_is_not(monkeypat
 def test_a_machine_without_memory_for_a_trial_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0, "memory": 5e8})
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(ValueError, match=r"a trial's process needs 0\.6 GB"):
+    with pytest.raises(ValueError, match=r"a trial's process needs 0\.5 GB"):
         check_resources(ClusterSpec(), Stages())
 
 
@@ -79,3 +79,22 @@ def test_trials_that_pinning_shows_to_be_the_same_are_refused(tmp_path: Path) ->
     assert len({trial.trial_id for trial in twins.expand()}) == 2
     with pytest.raises(ValueError, match="the same content at positions 0 and 1"):
         pin_trials(twins, Loader())
+
+
+def test_own_code_that_is_not_there_is_refused_before_any_work(tmp_path: Path) -> None:
+    spec = small_sweep(tmp_path, rates=(1e-4,))
+    for field in ("optimizer", "schedule"):
+        with pytest.raises(ValueError, match=f"tuning.{field} must be importable"):
+            pin_trials(with_changes(spec, {f"trial.tuning.{field}": "no.such:thing"}), Loader())
+
+
+def test_what_float32_cannot_move_is_said_once(tmp_path: Path) -> None:
+    spec = with_changes(
+        small_sweep(tmp_path, rates=(0.0, 1e-9, 1e-4), seeds=(0, 1)),
+        {"grid.tuning.precision": ["float32", "compensated"]},
+    )
+    loader = Loader()
+    resolutions = resolutions_of(pin_trials(spec, loader), loader)
+    assert len(resolutions) == 12
+    (text,) = warnings_of(resolutions)
+    assert text.startswith("rate 1e-09: a full step moves all but")

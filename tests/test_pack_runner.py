@@ -20,7 +20,7 @@ from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning import saved_states
 from adiabatic_ray.tuning.news import EpochReport
 from adiabatic_ray.tuning.pack import Pack
-from adiabatic_ray.tuning.pack_memory import member_bytes
+from adiabatic_ray.tuning.pack_memory import member_bytes, weight_bytes
 from adiabatic_ray.tuning.pack_runner import Material, Notice, PackRunner, ReplacedError
 from adiabatic_ray.tuning.saved_states import MemberState
 from adiabatic_ray.tuning.tune import trainable_names, tune
@@ -344,3 +344,10 @@ def test_states_survive_a_file_and_damage_counts_as_none(material: Material, tmp
     assert saved_states.load_state(tmp_path, "one") is None
     saved_states.remove_state(tmp_path, "one")
     assert saved_states.load_state(tmp_path, "one") is None
+
+
+def test_bytes_of_a_weight_by_hand() -> None:
+    """Weight, gradient, kept weight; the optimizer's; the compensation, or weight and optimizer's in float64."""
+    adamw = [weight_bytes(_spec(precision=one)) for one in ("float32", "compensated", "float64")]
+    assert adamw == [12 + 8, 12 + 8 + 4, 12 + 16 + 8]
+    assert [weight_bytes(_spec(optimizer="sgd", momentum=one)) for one in (0.0, 0.9)] == [12, 16]

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from adiabatic_ray.spec import TuningSpec
-from analysis.paper_settings import same_setting
+from analysis.paper_settings import same_setting, trial_settings
 from analysis.paper_tables import (
     REGIME,
     PairChange,
@@ -19,6 +19,7 @@ from analysis.paper_tables import (
     read_table,
     table_numbers,
 )
+from jobs.sweep_files import load_sweep
 
 NUM_ROWS = {1: 9, 2: 1, 3: 3, 4: 9, 5: 3, **dict.fromkeys(range(6, 12), 5), 12: 8, 13: 4, 14: 10, 15: 10, 16: 3}
 NUM_ROWS |= {17: 20, 18: 20, 20: 6}
@@ -172,13 +173,33 @@ def test_what_cannot_be_read_has_no_value() -> None:
 
 def test_every_setting_of_tuning_has_a_place_beside_the_paper() -> None:
     """One that is new here belongs into `REGIME` or `trial_settings`, or is one that the paper leaves open."""
-    left_open = {"seed", "dropout", "adam_epsilon", "adam_betas"}  # of the last the paper says whether they are 0
+    # Of the betas the paper says whether they are 0; of SGD's momentum that there is none, which is `momentum` there.
+    left_open = {"seed", "dropout", "adam_epsilon", "adam_betas", "momentum", "schedule_steps"}
     in_regime = {path.removeprefix("tuning.") for path in REGIME if path.startswith("tuning.")}
-    assert set(TuningSpec.model_fields) == left_open | in_regime - {"optimizer", "schedule"}
+    assert set(TuningSpec.model_fields) == left_open | in_regime
     # The defaults of a trial are the paper's.
-    plain = TuningSpec().model_dump()
-    for path in in_regime - {"optimizer", "schedule", "freeze"}:
-        assert plain[path] == REGIME[f"tuning.{path}"], path
+    (trial,) = load_sweep("learning_rate", ["grid.tuning.learning_rate=[5e-8]"]).expand()
+    ours = trial_settings(trial)
+    assert {path: ours[path] for path in REGIME} == REGIME
+
+
+def test_optimizers_and_schedules_have_the_papers_names() -> None:
+    """Every name that the tables print is one that a trial can have, and the other way round for Table 20's rows."""
+    named = {name: set() for name in ("tuning.optimizer", "tuning.schedule")}
+    for sweep in ("optimizers", "schedules_and_decay"):
+        for trial in load_sweep(sweep, []).expand():
+            for name, seen in named.items():
+                seen.add(trial_settings(trial)[name])
+    for name, seen in named.items():
+        every = (row.settings.get(name) for number in table_numbers() for row in read_table(number).rows)
+        printed = {value for value in every if value is not None}
+        assert printed <= seen, name
+    assert seen == {"none", "L", "Q", "E0.95", "E0.98"}
+    rows = {(row.settings["tuning.optimizer"], row.settings["momentum"]) for row in read_table(20).rows}
+    ours = {
+        (one["tuning.optimizer"], one["momentum"]) for one in map(trial_settings, load_sweep("optimizers", []).expand())
+    }
+    assert rows <= ours and ("SGD", "no") in ours
 
 
 def test_rates_agree_to_the_digits_that_are_printed() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from adiabatic_ray import results
 from adiabatic_ray.encoders.backbones import Backbone, load_backbone
 from adiabatic_ray.evaluation.encode import encode, pad
 from adiabatic_ray.spec import TuningSpec
@@ -155,3 +156,20 @@ def test_too_few_samples_and_nothing_to_train_are_errors(backbone: Backbone, tri
 def test_dropout_is_seeded(backbone: Backbone, triplets: TuningTriplets) -> None:
     losses = [_run(backbone, triplets, _spec(dropout=dropout))[0][1].train_loss for dropout in (True, True, False)]
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("precision", ["float32", "compensated", "float64"])
+def test_precision_decides_whether_small_steps_arrive(
+    backbone: Backbone, triplets: TuningTriplets, precision: str, tmp_path: Path
+) -> None:
+    """36 steps of 2e-9: float32 has lost each of them at the gains, together they show."""
+    spec = _spec(learning_rate=2e-9, precision=precision, batches_per_epoch=12)
+    drift = tune(backbone, spec, triplets, triplets, BUDGET, lambda report: None).drift
+    results.write_table(tmp_path, "drift", "one", [{"trial_id": "one", **row} for row in drift])
+    gain = next(row for row in drift if row["tensor"] == "encoder.layer.0.output.LayerNorm.weight")
+    assert gain["movable_frac"] == 0.0
+    if precision == "float32":
+        assert gain["moved_frac"] == 0.0 and gain["l2_lost"] is None
+    else:
+        assert gain["moved_frac"] > 0.2
+        assert 0 < gain["l2_lost"] < gain["num_weights"] ** 0.5 * 2**-24

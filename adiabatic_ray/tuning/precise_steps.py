@@ -16,7 +16,7 @@ tensors on the device, which a captured step reads again each time it is replaye
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ from torch import Tensor
 from adiabatic_ray.step_rules import StepRules
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
+_PORTION = 2**15
+"""Weights that a CPU works on at a time: all that belongs to them fits its cache, and no memory is asked for anew."""
 
 
 class PreciseOptimizer(torch.optim.Optimizer):
@@ -42,9 +44,8 @@ class PreciseOptimizer(torch.optim.Optimizer):
         self._dtype = torch.float32 if self._is_compensated else torch.float64
         self._parameters: list[Tensor] = self.param_groups[0]["params"]
         device = self._parameters[0].device
-        # On a CPU tensor by tensor: its numbers are still in the cache when the next operation reads them.
-        self._groups = [self._parameters] if device.type == "cuda" else [[one] for one in self._parameters]
         for parameter in self._parameters:
+            assert parameter.is_contiguous(), "portions of weights must be views"
             state = self.state[parameter]
             if self._is_compensated:
                 state["compensation"] = torch.zeros_like(parameter)
@@ -70,19 +71,17 @@ class PreciseOptimizer(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Follow the parameters' gradients."""
         assert closure is None
-        for parameters in self._groups:
-            gradients = [one.grad.to(self._dtype) for one in parameters if one.grad is not None]
-            assert len(gradients) == len(parameters), "a step needs every gradient"
-            states = {name: self._all(name, parameters) for name in _state_names(self._spec)}
-            steps = _STEPS[self._spec.optimizer](self._spec, gradients, states, self._numbers)
-            masters = parameters if self._is_compensated else self._all("master", parameters)
+        for portion in self._portions():
+            weights, gradients = portion["weights"], [one.to(self._dtype) for one in portion["gradient"]]
+            steps = _STEPS[self._spec.optimizer](self._spec, gradients, portion, self._numbers)
+            masters = weights if self._is_compensated else portion["master"]
             if self._spec.weight_decay:
                 torch._foreach_add_(steps, torch._foreach_mul(masters, self._numbers["minus_decay"]))
             if self._is_compensated:
-                _add_compensated(parameters, self._all("compensation", parameters), steps)
+                _add_compensated(weights, portion["compensation"], steps)
             else:
                 torch._foreach_add_(masters, steps)
-                torch._foreach_copy_(parameters, masters)
+                torch._foreach_copy_(weights, masters)
 
     def left_out(self, parameter: Tensor) -> Tensor:
         """Sum of all steps minus what of it the float32 weights show, in the parameter's shape."""
@@ -91,8 +90,19 @@ class PreciseOptimizer(torch.optim.Optimizer):
             return state["compensation"]  # type: ignore[no-any-return]
         return state["master"] - parameter.detach()  # type: ignore[no-any-return]
 
-    def _all(self, name: str, parameters: Tensors) -> list[Tensor]:
-        return [self.state[one][name] for one in parameters]
+    def _portions(self) -> Iterator[dict[str, list[Tensor]]]:
+        """Weights, gradients and states, by name and in one order: on a GPU all at once, on a CPU a cacheful each."""
+        whole: list[dict[str, Tensor]] = []
+        for parameter in self._parameters:
+            assert parameter.grad is not None, "a step needs every gradient"
+            whole.append({"weights": parameter.detach(), "gradient": parameter.grad, **self.state[parameter]})
+        if whole[0]["weights"].device.type == "cuda":
+            yield {name: [one[name] for one in whole] for name in whole[0]}
+            return
+        for one in whole:
+            parts = {name: tensor.reshape(-1).split(_PORTION) for name, tensor in one.items()}  # type: ignore[no-untyped-call]
+            for number in range(len(parts["weights"])):
+                yield {name: [pieces[number]] for name, pieces in parts.items()}
 
 
 def _state_names(spec: StepRules) -> tuple[str, ...]:
