@@ -67,5 +67,5 @@ def small_sweep(folder: Path, rates: tuple[float, ...] = (0.0, 1e-4, 1e-2), seed
             ),
         ),
         grid={"tuning.learning_rate": rates, "tuning.seed": seeds},
-        cluster=ClusterSpec(tuners=1, tuner_cpus=1, evaluators=2, evaluator_cpus=0),
+        cluster=ClusterSpec(tuners=1, tuner_cpus=1, evaluators=1, evaluator_cpus=0),
     )

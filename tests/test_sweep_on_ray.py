@@ -192,9 +192,12 @@ def test_a_folder_of_another_sweep_is_refused(ray_cluster: None, inputs_folder: 
 def _command(inputs_folder: Path, out: Path, *more: str) -> list[str]:
     file = inputs_folder / "a_sweep.py"
     file.write_text(
-        "from pathlib import Path\nfrom tests.small_sweep import small_sweep\n\n\n"
+        "from pathlib import Path\nfrom adiabatic_ray.spec import with_changes\n"
+        "from tests.small_sweep import small_sweep\n\n\n"
         "def sweep():\n"
-        f"    return small_sweep(Path({str(inputs_folder)!r}), rates=(0.0, 1e-4, 1e-3), seeds=(0, 1))\n"
+        f"    spec = small_sweep(Path({str(inputs_folder)!r}), rates=(0.0, 1e-4, 1e-3), seeds=(0, 1))\n"
+        # Long enough, one after another, that what comes after the first trial can be interrupted.
+        "    return with_changes(spec, {'trial.tuning.batches_per_epoch': 100, 'trial.tuning.max_epochs': 4})\n"
     )
     return [sys.executable, "-m", "jobs.run_sweep", str(file), "--out", str(out), *more]
 

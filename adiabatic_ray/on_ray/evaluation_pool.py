@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.util import remove_placement_group
 
 from adiabatic_ray.on_ray.scoring_desk import SharedSets
 from adiabatic_ray.statistics.counts import Counts
@@ -22,6 +23,8 @@ class EvaluationPool:
 
     desk: Any
     evaluators: tuple[Any, ...]
+    reserved: Any | None
+    """The placement group that the evaluators are in."""
 
     def score(
         self,
@@ -48,6 +51,8 @@ class EvaluationPool:
         raise AssertionError("the desk ended without counts")
 
     def close(self) -> None:
-        """End the actors."""
+        """End the actors, and give back what they had reserved."""
         for actor in (self.desk, *self.evaluators):
             ray.kill(actor)
+        if self.reserved is not None:
+            remove_placement_group(self.reserved)

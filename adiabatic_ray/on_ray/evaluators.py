@@ -11,6 +11,8 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
+from ray.util import placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from adiabatic_ray.encoders.backbones import Tower
 from adiabatic_ray.encoders.towers import with_tensors
@@ -37,10 +39,6 @@ class Evaluator:
         self._untuned: tuple[Any, Tower] | None = None
         self._batch: tuple[int, list[Tower | RayError]] = 0, []
         self._sets: dict[Any, tuple[Prepared, Closeness]] = {}
-
-    def ready(self) -> bool:
-        """Answers once the actor is placed and its libraries are loaded."""
-        return True
 
     def score(
         self, towers: tuple[int, Any, Sequence[Any]], sets: SharedSets, place: int, shard: Shard
@@ -88,10 +86,17 @@ def share_sets(backbone_ref: Any, prepared: Sequence[Prepared], inputs: Evaluati
 
 
 def place_evaluators(cluster: ClusterSpec) -> EvaluationPool:
-    """Start the actors and wait until each one is placed: before any trial can take the last CPU."""
-    options = Evaluator.options(num_cpus=cluster.evaluator_cpus, num_gpus=cluster.evaluator_gpus)  # type: ignore[attr-defined]
+    """Reserve room for all actors, wait until it is there, and start them: whoever is placed later can't take it."""
+    shares = {"CPU": cluster.evaluator_cpus, "GPU": cluster.evaluator_gpus}
+    bundle = {name: share for name, share in shares.items() if share}
+    options: dict[str, Any] = {"num_cpus": cluster.evaluator_cpus, "num_gpus": cluster.evaluator_gpus}
+    reserved = placement_group([bundle] * cluster.evaluators) if bundle else None
+    if reserved is not None:
+        while not reserved.wait(timeout_seconds=60):
+            pass  # nodes may still have to join
+        options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(reserved)
     device = device_for(cluster.evaluator_gpus)
-    actors = tuple(options.remote(cluster.evaluator_threads, device) for _ in range(cluster.evaluators))
-    ray.get([actor.ready.remote() for actor in actors])
+    start = Evaluator.options(**options)  # type: ignore[attr-defined]
+    actors = tuple(start.remote(cluster.evaluator_threads, device) for _ in range(cluster.evaluators))
     desk = ScoringDesk.options(max_concurrency=_MOST_TOWERS).remote(actors, cluster.pack_size)  # type: ignore[attr-defined]
-    return EvaluationPool(desk, actors)
+    return EvaluationPool(desk, actors, reserved)

@@ -12,13 +12,15 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayError
 
-from adiabatic_ray.spec import Precision
 from adiabatic_ray.statistics.counts import Counts, merge
+
+if TYPE_CHECKING:
+    from adiabatic_ray.spec import Precision
 
 Shard = tuple[int, int]
 _CALLS_AHEAD = 2

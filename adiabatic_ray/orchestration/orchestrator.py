@@ -1,4 +1,4 @@
-"""Runs a sweep: pin, build the banks, place the evaluation pool, let Ray Tune schedule the trials that are missing.
+"""Runs a sweep: pin, build the banks, place the pools, let Ray Tune schedule the trials that are missing.
 
 Ray is a shell around `trial.run_trial`. The order of the steps is what keeps a cluster from locking up: banks are built
 by tasks that end, then the pools that score and tune are placed, and only then do trials, which hold neither CPU nor
@@ -142,13 +142,13 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
         if key not in shared:
             parts = _share(key, loader.load(pending[trial_id]), banks, spec.cluster, listener)
             shared[key] = untuned_id_of(pending[trial_id].untuned, spec.cluster), *parts
-    listener.stage("placing the evaluation pool")
+    listener.stage("placing the pools")
     pool = place_evaluators(spec.cluster)
     try:
-        listener.stage("scoring the untuned backbone")
-        groups = {key: _group(*parts, pool, out, listener) for key, parts in shared.items()}
         tuners = place_tuners(spec.cluster, num_tuners(spec.cluster, len(pending)), out.resolve() / "states")
         try:
+            listener.stage("scoring the untuned backbone")
+            groups = {key: _group(*parts, pool, out, listener) for key, parts in shared.items()}
             listener.sweep_started(len(trials), num_before)
             statuses = schedule(spec, out, pending, group_of, groups, pool, tuners, listener)
         finally:
