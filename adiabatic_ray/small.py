@@ -15,7 +15,7 @@ things move. What becomes of a sweep:
   at most 3 epochs where the sweep sets no limit. Rates times 200, since a tower goes about as far as rate times steps.
   Rates stay where precision is varied: the spacing of numbers does not widen when steps get fewer. A sweep whose epochs
   have 50 batches or less is small already: batches, epochs and rates stay.
-- Cluster: two cores.
+- Cluster: two cores. An evaluation in TF32, which only GPUs have, is one in float32.
 
 ADIABATIC_DATA names a folder with `hub/` (copies in the hub's layout of `rajpurkar/squad_v2` and `facebook/xnli`),
 `arxiv_30k.parquet` and `hotpotqa_dev500.parquet`. Only pydantic is needed, as for the specification.
@@ -142,6 +142,7 @@ class _Cut:
             evaluation=EvaluationSpec(
                 sets=tuple(_small_set(source, trial.source) for source in trial.evaluation.sets),
                 token_budget=min(trial.evaluation.token_budget, TOKEN_BUDGET),
+                precision="float32" if trial.evaluation.precision == "tf32" else trial.evaluation.precision,
             ),
         )
 

@@ -113,7 +113,7 @@ def schedule_problems(schedule: str, schedule_steps: int | None, max_epochs: int
     needs_end = schedule in SCHEDULES_WITH_END
     if needs_end and schedule_steps is None and max_epochs is None:
         return [
-            f"schedule {schedule!r} falls to 0 at its last step and must know it, got neither schedule_steps nor "
+            f"schedule {schedule!r} falls to 0 after its last step and must know it, got neither schedule_steps nor "
             "max_epochs; set one of them"
         ]
     if not needs_end and schedule_steps is not None:

@@ -351,3 +351,28 @@ def test_bytes_of_a_weight_by_hand() -> None:
     adamw = [weight_bytes(_spec(precision=one)) for one in ("float32", "compensated", "float64")]
     assert adamw == [12 + 8, 12 + 8 + 4, 12 + 16 + 8]
     assert [weight_bytes(_spec(optimizer="sgd", momentum=one)) for one in (0.0, 0.9)] == [12, 16]
+
+
+OWN_SCHEDULE = """
+def breaking(step):
+    if step == 7:
+        raise IndexError("no factor for step 7")
+    return 1.0
+"""
+
+
+def test_a_users_schedule_that_fails_takes_nobody_with_it(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is only asked for step 7 in the third epoch, long after everything was checked."""
+    (tmp_path / "a_users_schedule.py").write_text(OWN_SCHEDULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    runner = PackRunner(4)
+    own = _spec(schedule="a_users_schedule:breaking")
+    with ThreadPoolExecutor(3) as threads:
+        failing = threads.submit(_hear, runner, "own", own, material)
+        others = [threads.submit(_hear, runner, str(seed), _spec(seed=seed), material) for seed in (1, 2)]
+        with pytest.raises(IndexError, match="no factor for step 7"):
+            failing.result(timeout=120)
+        for seed, other_call in zip((1, 2), others, strict=True):
+            _check_as_alone(other_call.result(timeout=120), _spec(seed=seed), material)

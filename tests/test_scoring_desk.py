@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
 
 from adiabatic_ray.on_ray.scoring_desk import ScoringDesk, SharedSets
 from adiabatic_ray.statistics.counts import Counts, no_ranks
@@ -95,12 +95,14 @@ def test_a_tower_without_counts_is_its_own_fault_and_a_lost_evaluator_everybodys
         good, bad = await asyncio.gather(_hear(desk, "good"), _hear(desk, "bad"), return_exceptions=True)
         assert isinstance(good, tuple) and isinstance(bad, ValueError)
 
-        async def lost(*arguments: object) -> None:
-            raise RayActorError()
+        for fault in (RayActorError(), TypeError("an answer that can't be read")):
 
-        desk = Desk([SimpleNamespace(score=SimpleNamespace(remote=lost))], 2)
-        for one in await asyncio.gather(_hear(desk, "one"), _hear(desk, "two"), return_exceptions=True):
-            assert isinstance(one, RayError)
+            async def failing(*arguments: object, fault: Exception = fault) -> None:
+                raise fault
+
+            desk = Desk([SimpleNamespace(score=SimpleNamespace(remote=failing))], 2)
+            for one in await asyncio.gather(_hear(desk, "one"), _hear(desk, "two"), return_exceptions=True):
+                assert one is fault
 
     asyncio.run(play())
 

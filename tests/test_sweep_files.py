@@ -244,6 +244,15 @@ def test_rates_stay_where_precision_is_varied() -> None:
     assert spec.trial.tuning.max_epochs == 4 and spec.trial.tuning.keep == "final"
 
 
+def test_a_small_sweep_is_encoded_in_the_precision_that_was_asked_for() -> None:
+    """A GPU's TF32 aside, which two cores do not have."""
+    asked = {"float32": "float32", "bf16": "bf16", "tf32": "float32"}
+    full = load_sweep("learning_rate", [])
+    for precision, expected in asked.items():
+        small = small_sweep(with_changes(full, {"trial.evaluation.precision": precision}))
+        assert small.trial.evaluation.precision == expected
+
+
 def test_a_schedule_is_as_much_shorter_as_the_tuning() -> None:
     """34,856 steps / 50 / 5 is 139.4."""
     lengths = {trial.tuning.schedule_steps for trial in load_sweep("schedules_and_decay", [], Scale.SMALL).expand()}

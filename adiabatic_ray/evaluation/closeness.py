@@ -1,7 +1,8 @@
 """How close queries are to the passages of a bank: measured in numpy, or on a GPU that holds the bank.
 
-Both add float64 numbers row by row, so a pair's scores do not depend on what is scored beside it. Their sums run in
-different orders: an untuned and a tuned tower are scored by the same one (`orchestrator.untuned_id_of`).
+Both add float64 numbers row by row. In numpy a pair's scores do not depend on what is scored beside it; on a GPU a
+library may choose the order of its sums by the number of rows, which is the same for an untuned and a tuned tower. Both
+towers are scored by the same one of the two (`orchestrator.untuned_id_of`).
 
 Legend: N scored pairs, Q queries, P passages, D embedding size.
 """

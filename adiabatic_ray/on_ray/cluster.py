@@ -7,6 +7,7 @@ import os
 
 import ray
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from adiabatic_ray.events import StageListener
 from adiabatic_ray.spec import ClusterSpec
@@ -73,6 +74,11 @@ def _shares(cluster: ClusterSpec) -> tuple[tuple[str, float, float, float], ...]
         ("CPU", total.get("CPU", 0), cluster.evaluator_cpus, cluster.tuner_cpus),
         ("GPU", total.get("GPU", 0), cluster.evaluator_gpus, cluster.tuner_gpus),
     )
+
+
+def on_drivers_node() -> NodeAffinitySchedulingStrategy:
+    """For an actor that has no copy: it stays where the driver is, without which there is no sweep anyway."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def start_ray() -> None:

@@ -6,10 +6,12 @@ store once and read in place by every process of a node; a trial sends only the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import ray
+import torch
 from ray.exceptions import RayError
 from ray.util import placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -19,6 +21,7 @@ from adiabatic_ray.encoders.towers import with_tensors
 from adiabatic_ray.evaluation.closeness import Closeness, closeness_for
 from adiabatic_ray.evaluation.evaluate import Prepared, score_shard
 from adiabatic_ray.evaluation.prepare import EvaluationInputs
+from adiabatic_ray.on_ray.cluster import on_drivers_node
 from adiabatic_ray.on_ray.devices import device_for, use_threads
 from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
 from adiabatic_ray.on_ray.scoring_desk import ScoringDesk, Shard, SharedSets
@@ -38,7 +41,8 @@ class Evaluator:
         self._device = device
         self._untuned: tuple[Any, Tower] | None = None
         self._batch: tuple[int, list[Tower | RayError]] = 0, []
-        self._sets: dict[Any, tuple[Prepared, Closeness]] = {}
+        self._set_refs: tuple[Any, ...] = ()
+        self._sets: dict[int, tuple[Prepared, Closeness]] = {}
 
     def score(
         self, towers: tuple[int, Any, Sequence[Any]], sets: SharedSets, place: int, shard: Shard
@@ -53,13 +57,20 @@ class Evaluator:
         """
         number, backbone_ref, changed_refs = towers
         if self._batch[0] != number:
-            self._batch = number, []  # the memory of the last ones first
+            self._batch = 0, []  # the memory of the last ones first
             self._batch = number, [self._tower(backbone_ref, one) for one in changed_refs]
-        prepared, closeness = self._set(sets.prepared_refs[place])
+        prepared, closeness = self._set(sets, place)
         there = [tower for tower in self._batch[1] if isinstance(tower, Tower)]
-        scored = iter(
-            score_shard(there, prepared, shard, sets.token_budget, closeness, sets.precision) if there else ()
-        )
+        try:
+            scored = iter(
+                score_shard(there, prepared, shard, sets.token_budget, closeness, sets.precision) if there else ()
+            )
+        except RuntimeError as error:
+            if self._device != "cpu" and not isinstance(error, torch.OutOfMemoryError):
+                os._exit(
+                    1
+                )  # after an error of its kernels a process can't use a GPU: Ray repeats the call in a new one
+            raise
         return [next(scored) if isinstance(tower, Tower) else tower for tower in self._batch[1]]
 
     def _tower(self, backbone_ref: Any, changed_ref: Any) -> Tower | RayError:
@@ -71,11 +82,13 @@ class Evaluator:
         except RayError as error:
             return error
 
-    def _set(self, prepared_ref: Any) -> tuple[Prepared, Closeness]:
-        if prepared_ref not in self._sets:
-            prepared = ray.get(prepared_ref)
-            self._sets[prepared_ref] = prepared, closeness_for(prepared.passages_PD, self._device)
-        return self._sets[prepared_ref]
+    def _set(self, sets: SharedSets, place: int) -> tuple[Prepared, Closeness]:
+        if self._set_refs != sets.prepared_refs:  # of another group: its banks go, or a GPU would fill up
+            self._set_refs, self._sets = sets.prepared_refs, {}
+        if place not in self._sets:
+            prepared = ray.get(sets.prepared_refs[place])
+            self._sets[place] = prepared, closeness_for(prepared.passages_PD, self._device)
+        return self._sets[place]
 
 
 def share_sets(backbone_ref: Any, prepared: Sequence[Prepared], inputs: EvaluationInputs) -> SharedSets:
@@ -98,5 +111,7 @@ def place_evaluators(cluster: ClusterSpec) -> EvaluationPool:
     device = device_for(cluster.evaluator_gpus)
     start = Evaluator.options(**options)  # type: ignore[attr-defined]
     actors = tuple(start.remote(cluster.evaluator_threads, device) for _ in range(cluster.evaluators))
-    desk = ScoringDesk.options(max_concurrency=_MOST_TOWERS).remote(actors, cluster.pack_size)  # type: ignore[attr-defined]
+    desk = ScoringDesk.options(  # type: ignore[attr-defined]
+        max_concurrency=_MOST_TOWERS, scheduling_strategy=on_drivers_node()
+    ).remote(actors, cluster.pack_size)
     return EvaluationPool(desk, actors, reserved)

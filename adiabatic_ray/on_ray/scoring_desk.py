@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError
 
 from adiabatic_ray.statistics.counts import Counts, merge
 
@@ -118,9 +117,10 @@ class ScoringDesk:
             towers = batch.number, batch.sets.backbone_ref, [request.changed_ref for request in batch.requests]
             try:
                 found = await evaluator.score.remote(towers, batch.sets, place, shard)
-            except RayError as error:
+            except Exception as error:  # whatever it is, those who wait must hear of it
                 found = [error] * len(batch.requests)
             batch.take(position, found)
+            del batch, towers, found  # while it waits for more, it holds nobody's tensors
 
     async def _next_shard(self) -> tuple[_Batch, int]:
         async with self._changed:

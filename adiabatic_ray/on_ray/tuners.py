@@ -22,8 +22,8 @@ from typing import Any
 import psutil
 import ray
 import torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from adiabatic_ray.on_ray.cluster import on_drivers_node
 from adiabatic_ray.on_ray.devices import device_for, use_threads
 from adiabatic_ray.on_ray.lobby import Lobby
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
@@ -49,6 +49,7 @@ class Tuner:
         # By name: an actor with a handle among its arguments can't be relied on to start again.
         self._number, self._lobby, self._device = number, ray.get_actor(lobby), device_for(cluster.tuner_gpus)
         self._material: dict[str, Material] = {}
+        self._one_at_a_time = threading.Lock()
         self._runner = PackRunner(
             cluster.pack_size, self._device, self._free_bytes, Path(folder), cluster.checkpoint_every_s
         )
@@ -57,12 +58,9 @@ class Tuner:
 
     def tune(self, trial_id: str, spec: TuningSpec, refs: MaterialRefs) -> Any:
         """Yields what `PackRunner.tune` yields."""
-        if refs.key not in self._material:
-            backbone, (triplets, validation) = ray.get([refs.backbone_ref, refs.tuning_ref])
-            held = triplets.held_on(self._device, self._free_bytes())
-            self._material[refs.key] = Material(refs.key, backbone, held, validation, refs.token_budget)
+        material = self._material_of(refs)
         try:
-            yield from self._runner.tune(trial_id, spec, self._material[refs.key])
+            yield from self._runner.tune(trial_id, spec, material)
         except (ValueError, torch.OutOfMemoryError):
             raise
         except RuntimeError:
@@ -70,6 +68,14 @@ class Tuner:
                 ray.get(self._lobby.lost.remote(self._number, self._start))
                 threading.Timer(_SECONDS_TO_SAY_SO, os._exit, (1,)).start()
             raise
+
+    def _material_of(self, refs: MaterialRefs) -> Material:
+        with self._one_at_a_time:  # calls come in threads: a bank goes to the device once
+            if refs.key not in self._material:
+                backbone, (triplets, validation) = ray.get([refs.backbone_ref, refs.tuning_ref])
+                held = triplets.held_on(self._device, self._free_bytes())
+                self._material[refs.key] = Material(refs.key, backbone, held, validation, refs.token_budget)
+            return self._material[refs.key]
 
     def _free_bytes(self) -> int:
         if self._device == "cpu":
@@ -86,10 +92,8 @@ def place_tuners(cluster: ClusterSpec, num_tuners: int, folder: Path) -> TunerPo
         num_tuners: actors.
         folder: of the trials' saved states, shared by all nodes.
     """
-    # The lobby has no copy: it stays where the driver is, without which there is no sweep anyway.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     name = f"lobby-{uuid.uuid4().hex}"
-    lobby = Lobby.options(name=name, scheduling_strategy=here, max_concurrency=_MOST_TRIALS).remote()  # type: ignore[attr-defined]
+    lobby = Lobby.options(name=name, scheduling_strategy=on_drivers_node(), max_concurrency=_MOST_TRIALS).remote()  # type: ignore[attr-defined]
     options = Tuner.options(  # type: ignore[attr-defined]
         num_cpus=cluster.tuner_cpus,
         num_gpus=cluster.tuner_gpus,

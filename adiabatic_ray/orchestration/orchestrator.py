@@ -137,18 +137,25 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
         spec.cluster, [(loader.load(trial).backbone, trial.tuning) for trial in pending.values()], listener
     )
     group_of = {trial_id: _group_key(trial) for trial_id, trial in pending.items()}
-    shared = {}
+    shared: dict[str, tuple[UntunedSpec, MaterialRefs, SharedSets]] = {}
     for trial_id, key in group_of.items():
         if key not in shared:
-            parts = _share(key, loader.load(pending[trial_id]), banks, spec.cluster, listener)
-            shared[key] = untuned_id_of(pending[trial_id].untuned, spec.cluster), *parts
+            alike = [sets for untuned, _, sets in shared.values() if untuned == pending[trial_id].untuned]
+            parts = _share(key, loader.load(pending[trial_id]), alike, banks, spec.cluster, listener)
+            shared[key] = pending[trial_id].untuned, *parts
     listener.stage("placing the pools")
     pool = place_evaluators(spec.cluster)
     try:
         tuners = place_tuners(spec.cluster, num_tuners(spec.cluster, len(pending)), out.resolve() / "states")
         try:
             listener.stage("scoring the untuned backbone")
-            groups = {key: _group(*parts, pool, out, listener) for key, parts in shared.items()}
+            untuned_refs: dict[str, Any] = {}
+            groups = {}
+            for key, (untuned, material, sets) in shared.items():
+                untuned_id = untuned_id_of(untuned, spec.cluster)
+                if untuned_id not in untuned_refs:
+                    untuned_refs[untuned_id] = ray.put(_untuned(untuned_id, sets, pool, out, listener))
+                groups[key] = Group(material, sets, untuned_id, untuned_refs[untuned_id])
             listener.sweep_started(len(trials), num_before)
             statuses = schedule(spec, out, pending, group_of, groups, pool, tuners, listener)
         finally:
@@ -170,12 +177,16 @@ def _announce_loners(
 
 
 def _share(
-    key: str, inputs: Inputs, banks: Path, cluster: ClusterSpec, listener: Listener
+    key: str, inputs: Inputs, alike: Sequence[SharedSets], banks: Path, cluster: ClusterSpec, listener: Listener
 ) -> tuple[MaterialRefs, SharedSets]:
-    """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks."""
-    backbone_ref = ray.put(inputs.backbone)
+    """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks.
+
+    `alike` holds the sets of groups with the same backbone and evaluation, if there are any: they are shared, so that
+    towers of all these groups are scored together.
+    """
+    backbone_ref = alike[0].backbone_ref if alike else ray.put(inputs.backbone)
     kit = prepare(inputs, open_banks(inputs, backbone_ref, banks, cluster, listener))
-    sets = share_sets(backbone_ref, kit.evaluation, inputs)
+    sets = alike[0] if alike else share_sets(backbone_ref, kit.evaluation, inputs)
     tuning_ref = ray.put((kit.tuning, kit.validation))
     return MaterialRefs(key, backbone_ref, tuning_ref, inputs.token_budget), sets
 
@@ -200,19 +211,15 @@ def open_banks(
     return [np.asarray(bank_PD) for bank_PD in opened]
 
 
-def _group(
-    untuned_id: str,
-    material: MaterialRefs,
-    sets: SharedSets,
-    pool: EvaluationPool,
-    out: Path,
-    listener: StageListener,
-) -> Group:
+def _untuned(
+    untuned_id: str, sets: SharedSets, pool: EvaluationPool, out: Path, listener: StageListener
+) -> list[Counts]:
+    """Counts of the untuned backbone; of a lower precision it is told what it changes."""
     untuned = untuned_counts(untuned_id, lambda: pool.score({}, sets), out)
     if sets.precision != "float32":
         exact = pool.score({}, dataclasses.replace(sets, precision="float32"))
         record_precision(out, untuned_id, sets.precision, untuned, exact, listener)
-    return Group(material, sets, untuned_id, ray.put(untuned))
+    return untuned
 
 
 def untuned_counts(untuned_id: str, score: Callable[[], list[Counts]], out: Path) -> list[Counts]:

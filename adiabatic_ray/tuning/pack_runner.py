@@ -24,6 +24,7 @@ import torch
 
 from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.spec import TuningSpec
+from adiabatic_ray.step_rules import is_import_path
 from adiabatic_ray.tuning import saved_states
 from adiabatic_ray.tuning.news import EpochReport, News, Notice, Trained
 from adiabatic_ray.tuning.pack import Pack, packs_alone
@@ -63,9 +64,13 @@ class _Request:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """Who may share a pack. Word embeddings dwarf the rest: they are stacked only for those who train them."""
+        """Who may share a pack. Word embeddings dwarf the rest: they are stacked only for those who train them.
+
+        A user's own code may fail at any step, and takes its pack with it: it has one for itself.
+        """
         spec, tables = self.spec, any(name.endswith("word_embeddings.weight") for name in self.trainable)
-        return self.material.key, spec.batch_size, spec.batches_per_epoch, spec.dropout, tables
+        alone = self.trial_id if is_import_path(spec.optimizer) or is_import_path(spec.schedule) else ""
+        return self.material.key, spec.batch_size, spec.batches_per_epoch, spec.dropout, tables, alone
 
 
 class PackRunner:
