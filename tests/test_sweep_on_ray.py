@@ -197,7 +197,7 @@ def _command(inputs_folder: Path, out: Path, *more: str) -> list[str]:
         "def sweep():\n"
         f"    spec = small_sweep(Path({str(inputs_folder)!r}), rates=(0.0, 1e-4, 1e-3), seeds=(0, 1))\n"
         # Long enough, one after another, that what comes after the first trial can be interrupted.
-        "    return with_changes(spec, {'trial.tuning.batches_per_epoch': 100, 'trial.tuning.max_epochs': 4})\n"
+        "    return with_changes(spec, {'trial.tuning.batches_per_epoch': 200})\n"
     )
     return [sys.executable, "-m", "jobs.run_sweep", str(file), "--out", str(out), *more]
 
