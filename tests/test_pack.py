@@ -73,7 +73,7 @@ def _run_all(pack: Pack, backbone: Backbone, specs: dict[str, TuningSpec]) -> di
     """Tune many with few slots: whoever waits joins when a slot is free."""
     waiting, runs, reports = dict(specs), {}, {}
     while waiting or pack.members:
-        while waiting and pack.num_free:
+        while waiting and len(pack.members) < pack.num_slots:
             name = next(iter(waiting))
             spec = waiting.pop(name)
             reports[name] = list(pack.join(name, spec, trainable_names(backbone, spec.freeze)[0]))

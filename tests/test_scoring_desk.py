@@ -126,6 +126,7 @@ def test_sets_without_company_wait_for_nobody() -> None:
     async def play() -> None:
         evaluator = FakeEvaluator()
         evaluator.may_answer.set()
-        await asyncio.wait_for(_hear(Desk([evaluator], 8), "alone"), timeout=10)
+        progress, counts = await asyncio.wait_for(_hear(Desk([evaluator], 8), "alone"), timeout=10)
+        assert progress[-1] == (3, 3) and len(counts) == 2
 
     asyncio.run(play())

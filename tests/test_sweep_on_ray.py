@@ -23,6 +23,8 @@ from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.evaluation.prepare import Loader, prepare
 from adiabatic_ray.on_ray import tracking
 from adiabatic_ray.on_ray.devices import use_threads
+from adiabatic_ray.on_ray.evaluators import share_sets
+from adiabatic_ray.orchestration import orchestrator
 from adiabatic_ray.orchestration.orchestrator import pin_trials, run_sweep
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec, with_changes
@@ -128,6 +130,28 @@ def test_a_lower_precision_is_told_and_a_rate_of_zero_still_changes_nothing(
     control, _ = pin_trials(spec, Loader())
     scores = results.read_table(tmp_path / "out", "scores", [control.trial_id]).to_pandas()
     assert (scores["errors_tuned"] == scores["errors_untuned"]).all()
+
+
+def test_groups_that_are_scored_on_the_same_sets_share_them(
+    ray_cluster: None, inputs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tuned on other texts, scored on the same: one copy of the sets, one untuned tower, the rows of a sweep alone."""
+    shared: list[object] = []
+
+    def counting(*arguments: object) -> object:
+        shared.append(share_sets(*arguments))  # type: ignore[arg-type]
+        return shared[-1]
+
+    monkeypatch.setattr(orchestrator, "share_sets", counting)
+    spec = small_sweep(inputs_folder, rates=(1e-3,))
+    both = with_changes(spec, {"grid.source.num_tune": [60, 50]})
+    outcome = run_sweep(both, tmp_path / "both", tmp_path / "banks", Quiet())
+    assert set(outcome.statuses.values()) == {TrialStatus.COMPLETE} and len(outcome.statuses) == 2
+    assert len(shared) == 1 and len(list((tmp_path / "both" / "untuned").glob("*.parquet"))) == 1
+    run_sweep(with_changes(spec, {"trial.source.num_tune": 50}), tmp_path / "one", tmp_path / "banks", Quiet())
+    (alone,) = results.finished_trials(tmp_path / "one")
+    rows = [results.read_table(tmp_path / name, "scores", [alone]) for name in ("both", "one")]
+    assert rows[0].num_rows and rows[0].to_pandas().equals(rows[1].to_pandas())
 
 
 def test_a_second_run_skips_and_new_points_are_the_only_work(

@@ -34,7 +34,7 @@ class Closeness(Protocol):
             passage_of_N: row of its passage in the bank.
 
         Raises:
-            ValueError: an embedding that is zero or not finite, or of another size than the bank's.
+            ValueError: an embedding that is zero or not finite.
         """
 
 

@@ -55,22 +55,25 @@ class Evaluator:
             place: of the set among them.
             shard: of the set.
         """
+        try:
+            return self._score(towers, sets, place, shard)
+        except RuntimeError as error:
+            if self._device != "cpu" and not isinstance(error, torch.OutOfMemoryError):
+                os._exit(1)  # its kernels failed: no GPU for this process any more; Ray repeats the call in another
+            raise
+
+    def _score(
+        self, towers: tuple[int, Any, Sequence[Any]], sets: SharedSets, place: int, shard: Shard
+    ) -> list[Counts | Exception]:
         number, backbone_ref, changed_refs = towers
         if self._batch[0] != number:
             self._batch = 0, []  # the memory of the last ones first
             self._batch = number, [self._tower(backbone_ref, one) for one in changed_refs]
         prepared, closeness = self._set(sets, place)
         there = [tower for tower in self._batch[1] if isinstance(tower, Tower)]
-        try:
-            scored = iter(
-                score_shard(there, prepared, shard, sets.token_budget, closeness, sets.precision) if there else ()
-            )
-        except RuntimeError as error:
-            if self._device != "cpu" and not isinstance(error, torch.OutOfMemoryError):
-                os._exit(
-                    1
-                )  # after an error of its kernels a process can't use a GPU: Ray repeats the call in a new one
-            raise
+        scored = iter(
+            score_shard(there, prepared, shard, sets.token_budget, closeness, sets.precision) if there else ()
+        )
         return [next(scored) if isinstance(tower, Tower) else tower for tower in self._batch[1]]
 
     def _tower(self, backbone_ref: Any, changed_ref: Any) -> Tower | RayError:

@@ -218,7 +218,7 @@ def _untuned(
     untuned = untuned_counts(untuned_id, lambda: pool.score({}, sets), out)
     if sets.precision != "float32":
         exact = pool.score({}, dataclasses.replace(sets, precision="float32"))
-        record_precision(out, untuned_id, sets.precision, untuned, exact, listener)
+        _record_precision(out, untuned_id, sets.precision, untuned, exact, listener)
     return untuned
 
 
@@ -234,7 +234,7 @@ def untuned_counts(untuned_id: str, score: Callable[[], list[Counts]], out: Path
     return counts.counts_from_rows(results.read_table(out, "untuned", [untuned_id]).to_pylist())
 
 
-def record_precision(
+def _record_precision(
     out: Path,
     untuned_id: str,
     precision: str,

@@ -21,8 +21,6 @@ from adiabatic_ray.evaluation.encode import encode, pad
 class LoneTower:
     """A tower as transformers builds it; see the file head."""
 
-    num_slots = 1
-
     def __init__(
         self, backbone: Backbone, trainable: Collection[str], device: str = "cpu", dropout: bool = False
     ) -> None:

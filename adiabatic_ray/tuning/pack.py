@@ -36,10 +36,6 @@ class QueryTowers(Protocol):
 
     device: torch.device
 
-    @property
-    def num_slots(self) -> int:
-        """K."""
-
     def parameters_of(self, slot: int) -> Mapping[str, nn.Parameter]:
         """What a member can train, by name."""
 
@@ -109,11 +105,6 @@ class Pack:
     def num_slots(self) -> int:
         """K."""
         return len(self._members)
-
-    @property
-    def num_free(self) -> int:
-        """Slots without a member."""
-        return self._members.count(None)
 
     @property
     def members(self) -> dict[str, Member]:
