@@ -110,7 +110,7 @@ def noisy_tower(backbone: Backbone, device: str) -> Tower:
 
 def bench_set(backbone: Backbone, tower: Tower, texts: PairSet | TripletSet, rounds: int, device: str) -> None:
     """Time and compare both ways on one set."""
-    inputs, frozen = EvaluationInputs(backbone, (texts,), TOKEN_BUDGET), backbone.build_tower(device=device)
+    inputs, frozen = EvaluationInputs(backbone, (texts,), TOKEN_BUDGET, "float32"), backbone.build_tower(device=device)
     (query_texts,), (passage_texts,) = inputs.query_texts(), inputs.bank_texts()
     usual_queries, usual_passages = (
         partial(sentence_encoder(backbone, one, device).encode, [prefix + text for text in side])
