@@ -57,10 +57,12 @@ def pair_counts(rng: np.random.Generator, correlation: float) -> list[Counts]:
                 counted += [metrics.count_errors(scores[:, 0], scores[:, place]) for place in (1, 2)]
             keys += [(f"entailment-{label}", measure, *pair) for label in ("neutral", "contradiction")]
     ones = np.ones((len(keys), NUM_PREMISES), np.int32)
-    return [
-        Counts("xnli", "pairs", tuple(keys), *np.array(side, np.int32).swapaxes(0, 1), ones, ones, no_ranks(len(keys)))
-        for side in sides
-    ]
+    found = []
+    for side in sides:
+        by_positive_KC, by_negative_KC = np.array(side, np.int32).swapaxes(0, 1)
+        arrays = by_positive_KC, by_negative_KC, ones, ones, no_ranks(len(keys))
+        found.append(Counts("xnli", "pairs", tuple(keys), *arrays))
+    return found
 
 
 def triplet_counts(

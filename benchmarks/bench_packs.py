@@ -155,7 +155,7 @@ def with_sentence_transformers(backbone: Backbone, texts: TripletSet, device: st
     return run
 
 
-class _StepClock(TrainerCallback):  # type: ignore[misc]
+class _StepClock(TrainerCallback):
     """When each step of a trainer ended: its preparation, before the first one, is not counted."""
 
     def __init__(self) -> None:

@@ -72,7 +72,7 @@ def main() -> None:
             print(f"{layout:>8s}{3600 * len(trials) / wall_s:13.0f}{means[0]:10.2f}{means[1]:11.2f}", flush=True)
             ray.shutdown()
             if cluster is not None:
-                cluster.shutdown()
+                cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _start(num_nodes: int) -> Cluster | None:

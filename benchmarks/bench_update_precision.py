@@ -28,7 +28,8 @@ from adiabatic_ray.tuning.optim import build_optimizer, set_rate
 from adiabatic_ray.tuning.pack import Pack
 from adiabatic_ray.tuning.tune import trainable_names
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
-from benchmarks.tuning_steps import SPEC, timed
+from benchmarks.timings import timed
+from benchmarks.tuning_steps import SPEC
 from tests.tiny import save_tiny_bert, tiny_spec
 
 PRECISIONS = ("float32", "compensated", "float64")

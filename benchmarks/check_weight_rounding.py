@@ -24,6 +24,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def main() -> None:
         return
     for seed in arguments.seeds:
         rng = np.random.default_rng(seed)
-        drawn = pnd_of(pairs, with_matrices(backbone, lambda weights, rng=rng: drawn_within(weights, rng)))
+        drawn = pnd_of(pairs, with_matrices(backbone, partial(drawn_within, rng=rng)))
         show(f"seed {seed}", before, drawn)
 
 
@@ -99,7 +100,8 @@ def drawn_within(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     deviates_BW[lowest] = np.abs(deviates_BW[lowest])
     deviates_BW[highest] = rng.uniform(-EDGE, 2 * EDGE, int(highest.sum()))
     np.put_along_axis(deviates_BW, np.argmax(lowest, axis=1)[:, None], 0, axis=1)
-    return ((units_BW + deviates_BW) * scales_B1).astype(np.float32).reshape(weights.shape)
+    drawn: np.ndarray = ((units_BW + deviates_BW) * scales_B1).astype(np.float32).reshape(weights.shape)
+    return drawn
 
 
 def _in_steps(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

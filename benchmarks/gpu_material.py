@@ -105,8 +105,8 @@ def write_material(folder: Path, material: Material, notes: dict[str, Any]) -> N
     for name, value in material.backbone.weights.items():
         blocks = to_blocks(value)
         weights |= {name: value} if blocks is None else {name: blocks, f"{name}/shape": np.array(value.shape)}
-    np.savez(folder / "weights.npz", **weights)
-    np.savez(folder / "buffers.npz", **material.backbone.buffers)
+    np.savez(folder / "weights.npz", **weights)  # type: ignore[arg-type]  # the stub takes every keyword for a flag
+    np.savez(folder / "buffers.npz", **material.backbone.buffers)  # type: ignore[arg-type]  # the stub takes every keyword for a flag
     texts: dict[str, np.ndarray] = {}
     parts: dict[str, TripletTokens | PairTokens] = {**material.triplets, "xnli": material.xnli}
     for key, part in parts.items():
@@ -115,7 +115,7 @@ def write_material(folder: Path, material: Material, notes: dict[str, Any]) -> N
             if isinstance(value, TokenizedTexts):
                 texts[f"{key}/{field.name}.ids"], value = value.ids, value.lengths().astype(np.int32)
             texts[f"{key}/{field.name}"] = value
-    np.savez_compressed(folder / "texts.npz", **texts)
+    np.savez_compressed(folder / "texts.npz", **texts)  # type: ignore[arg-type]
     about = {
         "config": material.backbone.config,
         "spec": material.backbone.spec.model_dump(mode="json"),

@@ -9,7 +9,7 @@ Legend: R relations, M measures, L languages, as in `gpu_evaluation`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def measure(
 
 def _scores(
     backbone: Backbone,
-    tensors: dict[str, np.ndarray],
+    tensors: Mapping[str, np.ndarray],
     pairs: PairTokens,
     counter: PairCounter,
     held_out: PreparedTriplets,

@@ -23,9 +23,8 @@ def encoder_modules(backbone: Backbone, tower: Tower) -> tuple[Transformer, Pool
         tower.model.save_pretrained(folder)
         tokenizer = Path(folder) / "tokenizer.json"
         tokenizer.write_text(backbone.tokenizer_json, encoding="utf-8")
-        PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), pad_token="<pad>", unk_token="<unk>").save_pretrained(
-            folder
-        )
+        read = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), pad_token="<pad>", unk_token="<unk>")  # type: ignore[no-untyped-call]
+        read.save_pretrained(folder)
         transformer = Transformer(folder, max_seq_length=backbone.spec.max_length)
     return transformer, Pooling(transformer.get_embedding_dimension(), tower.pooling)
 

@@ -88,7 +88,7 @@ def hub_records(path: Path) -> Iterator[Record]:
     Raises:
         ValueError: the file is no Parquet file, or `datasets` cannot read it.
     """
-    import datasets  # type: ignore[import-untyped]  # late: a second, and torch with it
+    import datasets  # late: a second, and torch with it
 
     rows = count_records(path)  # says first, in this project's words, if this is no Parquet file
     row = 0
