@@ -33,7 +33,7 @@ LAYERS: tuple[dict[str, str], ...] = (
     },
     # a cluster, a tracking server
     {
-        "on_ray": "cluster devices bank_tasks evaluators evaluation_pool scoring_desk lobby tuners tuner_pool "
+        "on_ray": "cluster devices bank_tasks evaluators evaluation_pool scoring_desk lobby shelf tuners tuner_pool "
         "scheduling negative_tasks callbacks tracking"
     },
     # composes all of the above into a run

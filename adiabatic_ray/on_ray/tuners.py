@@ -26,6 +26,7 @@ import torch
 from adiabatic_ray.on_ray.cluster import on_drivers_node
 from adiabatic_ray.on_ray.devices import device_for, use_threads
 from adiabatic_ray.on_ray.lobby import Lobby
+from adiabatic_ray.on_ray.shelf import Shelf
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
 from adiabatic_ray.spec import ClusterSpec, TuningSpec
 from adiabatic_ray.tuning.pack_runner import Material, PackRunner
@@ -48,8 +49,8 @@ class Tuner:
         use_threads(cluster.tuner_cpus)
         # By name: an actor with a handle among its arguments can't be relied on to start again.
         self._number, self._lobby, self._device = number, ray.get_actor(lobby), device_for(cluster.tuner_gpus)
-        self._material: dict[str, Material] = {}
-        self._one_at_a_time = threading.Lock()
+        self._materials: Shelf[Material] = Shelf()
+        self._gpu_share = cluster.tuner_gpus
         self._runner = PackRunner(
             cluster.pack_size, self._device, self._free_bytes, Path(folder), cluster.checkpoint_every_s
         )
@@ -58,9 +59,9 @@ class Tuner:
 
     def tune(self, trial_id: str, spec: TuningSpec, refs: MaterialRefs) -> Any:
         """Yields what `PackRunner.tune` yields."""
-        material = self._material_of(refs)
         try:
-            yield from self._runner.tune(trial_id, spec, material)
+            with self._materials.borrowed(refs.key, lambda: self._read(refs)) as material:
+                yield from self._runner.tune(trial_id, spec, material)
         except (ValueError, torch.OutOfMemoryError):
             raise
         except RuntimeError:
@@ -69,19 +70,18 @@ class Tuner:
                 threading.Timer(_SECONDS_TO_SAY_SO, os._exit, (1,)).start()
             raise
 
-    def _material_of(self, refs: MaterialRefs) -> Material:
-        with self._one_at_a_time:  # calls come in threads: a bank goes to the device once
-            if refs.key not in self._material:
-                backbone, (triplets, validation) = ray.get([refs.backbone_ref, refs.tuning_ref])
-                held = triplets.held_on(self._device, self._free_bytes())
-                self._material[refs.key] = Material(refs.key, backbone, held, validation, refs.token_budget)
-            return self._material[refs.key]
+    def _read(self, refs: MaterialRefs) -> Material:
+        backbone, (triplets, validation) = ray.get([refs.backbone_ref, refs.tuning_ref])
+        held = triplets.held_on(self._device, self._free_bytes())
+        return Material(refs.key, backbone, held, validation, refs.token_budget)
 
     def _free_bytes(self) -> int:
         if self._device == "cpu":
             return int(psutil.virtual_memory().available)
-        free, _ = torch.cuda.mem_get_info()
-        return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        free, total = torch.cuda.mem_get_info()
+        mine = torch.cuda.memory_allocated()
+        is_free = free + torch.cuda.memory_reserved() - mine
+        return int(min(is_free, total * min(self._gpu_share, 1) - mine))  # the rest of the GPU is other actors'
 
 
 def place_tuners(cluster: ClusterSpec, num_tuners: int, folder: Path) -> TunerPool:
