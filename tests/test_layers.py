@@ -28,8 +28,8 @@ LAYERS: tuple[dict[str, str], ...] = (
         "encoders": "backbones checkpoints packages packaged_e5 freezing towers tower_files sentence_folders "
         "tower_sources export",
         "evaluation": "encode bank closeness evaluate prepare",
-        "tuning": "own_code schedules precise_steps optim tuning_data device_work token_rows packed_tower lone_tower passages "
-        "member pack pack_memory saved_states news tune pack_runner",
+        "tuning": "own_code schedules precise_steps optim tuning_data device_work token_rows packed_tower lone_tower "
+        "passages member pack pack_memory saved_states news tune pack_runner",
     },
     # a cluster, a tracking server
     {
