@@ -87,6 +87,12 @@ class TuningSpec(StepRules):
     """How a query tower is tuned. Defaults are the paper's regime (section 2.3 and Appendix E)."""
 
     freeze: str = Field("embeddings", description="freeze plan in the paper's notation or as globs, e.g. 'emb, B0a,i'")
+    towers: Literal["query", "both"] = Field(
+        "query",
+        description="which towers are tuned. both: the passage tower too, as an encoder of its own that starts alike "
+        "and has the same freeze plan (the paper's Figure 11); no bank serves then, passages are encoded at every step "
+        "and for every evaluation",
+    )
     batch_size: int = Field(14, ge=1, description="triplets a step")
     margin: float = Field(0.1, ge=0, allow_inf_nan=False, description="of the triplet margin loss, embedding units")
     batches_per_epoch: int = Field(1000, ge=1, description="steps between two validations")

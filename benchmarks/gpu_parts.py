@@ -142,7 +142,7 @@ class Session:
             triplets.queries.select(np.arange(min(NUM_FOLLOWED, len(triplets)))),
             triplets.positive_rows_Q[:NUM_FOLLOWED],
             triplets.negative_rows_Q[:NUM_FOLLOWED],
-            triplets.passages_PD,
+            triplets.passages,
         )
         return gpu_trajectories.measure(self._backbone, few, self._sizes.followed_steps, self._device)
 

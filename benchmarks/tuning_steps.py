@@ -51,7 +51,7 @@ def pack_of(backbone: Backbone, triplets: TuningTriplets, size: int, num_steps: 
         triplets.queries.select(np.arange(1)),
         triplets.positive_rows_Q[:1],
         triplets.negative_rows_Q[:1],
-        triplets.passages_PD,
+        triplets.passages,
     )
     like = SPEC.model_copy(update={"batches_per_epoch": num_steps})
     pack = Pack(backbone, trainable, like, size, triplets, one, 512, device)

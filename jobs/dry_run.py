@@ -41,9 +41,9 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
             *(_shown(trial, path) for path in varied),
         )
     console.print(trials)
-    freezing = Table("freeze plan", "trainable weights", "frozen weights")
+    freezing = Table("freeze plan", "towers tuned", "trainable weights", "frozen weights")
     for count in plan.freezing:
-        freezing.add_row(count.freeze or "-", f"{count.num_trainable:,}", f"{count.num_frozen:,}")
+        freezing.add_row(count.freeze or "-", count.towers, f"{count.num_trainable:,}", f"{count.num_frozen:,}")
     console.print(freezing)
     resolution = Table(
         "rate", "precision", "trials", "movable weights", "tensors stuck", "decay lost", title="a full step in float32"
@@ -65,6 +65,12 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
     for bank in plan.banks:
         banks.add_row(bank.name, f"{bank.num_texts:,}", f"{bank.num_bytes / 1e6:.1f}", f"{bank.num_tokens:,}")
     console.print(banks)
+    if plan.passage_tokens_per_epoch:
+        console.print(
+            f"both towers are tuned: no bank serves a tuned passage tower, {plan.passage_tokens_per_epoch:,} passage "
+            f"tokens an epoch and {plan.evaluation_passage_tokens:,} an evaluation are encoded for every trial",
+            soft_wrap=True,
+        )
     num_epochs = plan.trials[0].tuning.max_epochs or plan.trials[0].tuning.idle_epochs or 1
     console.print(
         f"work: {plan.tuning_tokens_per_epoch:,} query tokens an epoch, {plan.evaluation_tokens:,} an evaluation; "

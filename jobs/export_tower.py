@@ -25,7 +25,7 @@ def export(
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="Id of a trial there, or its beginning.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What to write: new, or an empty folder.")],
 ) -> None:
-    """Write a trial's tuned query tower and its untuned passage tower as a folder that sentence-transformers loads.
+    """Write a trial's tuned query tower and its passage tower as a folder that sentence-transformers loads.
 
     FOLDER/query is the query tower by itself, for sentence-transformers and transformers. The model card has the
     specification, the evaluation and, where `adiabatic report` was run, the boundary. Needs no Ray.
@@ -51,8 +51,10 @@ def export(
         (written / "README.md").write_text(card, encoding="utf-8")
     no_boundary = f", without a boundary: `adiabatic report {out}` estimates it"
     console = plain_console()
+    of_passages = exported.num_passage_changed
     for line in (
-        f"{trial_id}: {exported.num_changed} of {exported.num_tensors} tensors of the query tower were changed",
+        f"{trial_id}: {exported.num_changed} of {exported.num_tensors} tensors of the query tower were changed"
+        + (f", {of_passages} of the passage tower: passages must be embedded anew" if of_passages else ""),
         f'both towers:  SentenceTransformer("{folder}"), encode_query and encode_document',
         f'query tower:  SentenceTransformer("{folder / "query"}"), or {exported.model_class} of transformers',
         f"model card:   {folder / 'README.md'}" + ("" if boundaries else no_boundary),

@@ -34,7 +34,8 @@ def model_card(
         figures: of the evaluation.
         boundaries: of the sweep's report, see `read_boundaries`.
     """
-    title = f"{backbone_name(trial.backbone)}, query tower tuned"
+    tuned = "query tower tuned" if trial.tuning.towers == "query" else "query and passage tower tuned"
+    title = f"{backbone_name(trial.backbone)}, {tuned}"
     lines = [f"# {title}", "", *_what_it_is(row, exported), "", "## Use", "", *_usage(folder_name, trial, exported)]
     lines += ["", "## Evaluation", "", *evaluation_lines(figures)]
     if boundaries:
@@ -105,9 +106,16 @@ def _what_it_is(row: Mapping[str, Any], exported: Exported) -> list[str]:
     )
     if not exported.num_changed:
         differ = "Not one tensor of the query tower differs from the untuned one's: no step was kept that changed any."
+    passages = (
+        "the passage tower is the untuned encoder, so passage embeddings that were made with that encoder stay valid"
+    )
+    if exported.num_passage_changed:
+        passages = (
+            f"and so was the passage tower ({exported.num_passage_changed} tensors): passages must be embedded with "
+            "it, embeddings of the untuned encoder do not fit"
+        )
     return [
-        "Two encoders for retrieval: the query tower was tuned, the passage tower is the untuned encoder, so passage "
-        "embeddings that were made with that encoder stay valid. Made by adiabatic_ray, trial "
+        f"Two encoders for retrieval: the query tower was tuned, {passages}. Made by adiabatic_ray, trial "
         f"`{row['trial_id']}`.",
         "",
         f"{differ} A tower holds {_megabytes(exported.tower_bytes)} in float32; tensors that both share are one file "
@@ -129,7 +137,7 @@ def _usage(folder_name: str, trial: TrialSpec, exported: Exported) -> list[str]:
         "",
         f'model = SentenceTransformer("{folder_name}")',
         'queries = model.encode_query(["how far may a query encoder be tuned?"])',
-        'passages = model.encode_document(["The passage tower is the untuned encoder."])',
+        'passages = model.encode_document(["As far as the other languages hold."])',
         "model.similarity(queries, passages)  # cosine",
         "```",
         "",

@@ -102,13 +102,18 @@ def embedded_elsewhere(folders: list[Path]) -> list[dict[str, np.ndarray]]:
     return [dict(np.load(f"{folder}.npz")) for folder in folders]
 
 
-def check_embeddings(backbone: Backbone, changed: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+def check_embeddings(
+    backbone: Backbone,
+    changed: dict[str, np.ndarray],
+    theirs: dict[str, np.ndarray],
+    of_passages: dict[str, np.ndarray] | None = None,
+) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for side, tower, prefix in (
             ("query", tuned_tower(backbone, changed), backbone.spec.query_prefix),
-            ("document", backbone.build_tower(), backbone.spec.passage_prefix),
+            ("document", tuned_tower(backbone, of_passages or {}), backbone.spec.passage_prefix),
         ):
             ours = encode(tower, backbone.tokenize(TEXTS, prefix), 512)
             assert theirs[side].dtype == np.float32

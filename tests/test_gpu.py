@@ -255,8 +255,9 @@ def test_trials_that_pack_alone_run_step_by_step(backbone: Backbone, triplets: T
 
 @pytest.mark.gpu
 def test_a_bank_that_is_held_gives_what_rows_that_are_sent_give(backbone: Backbone, triplets: TuningTriplets) -> None:
-    held = triplets.held_on("cuda", 2**40)
-    assert held.held_PD is not None and triplets.held_on("cuda", triplets.passages_PD.nbytes).held_PD is None
+    held, bank_PD = triplets.held_on("cuda", 2**40), triplets.passages
+    assert isinstance(bank_PD, np.ndarray)
+    assert held.held_PD is not None and triplets.held_on("cuda", bank_PD.nbytes).held_PD is None
     one, other = (tune(backbone, _spec(), data, data, 512, lambda report: None, "cuda") for data in (triplets, held))
     assert one.changed and all(np.array_equal(value, other.tensors[name]) for name, value in one.tensors.items())
 

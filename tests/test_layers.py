@@ -29,7 +29,7 @@ LAYERS: tuple[dict[str, str], ...] = (
         "tower_sources export",
         "evaluation": "encode bank closeness evaluate prepare",
         "tuning": "own_code schedules precise_steps optim tuning_data device_work token_rows packed_tower lone_tower "
-        "member pack pack_memory saved_states news tune pack_runner",
+        "passages member pack pack_memory saved_states news tune pack_runner",
     },
     # a cluster, a tracking server
     {

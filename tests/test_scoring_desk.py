@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from adiabatic_ray.statistics.counts import Counts, no_ranks
 
 Desk = ScoringDesk.__ray_metadata__.modified_class  # type: ignore[attr-defined]
 SETS = SharedSets("backbone", ("pairs", "triplets"), (((0, 2), (2, 4)), ((0, 5),)), 512, "float32")
-Heard = tuple[list[tuple[int, int]], list[Counts]]
+Heard = tuple[list[tuple[int, int]], list[Any]]
 
 
 def _counts(tower: str, place: int, shard: tuple[int, int]) -> Counts:
@@ -32,6 +33,7 @@ class FakeEvaluator:
         self.may_answer = asyncio.Event()
         self._answer = answer
         self.score = SimpleNamespace(remote=self._score)
+        self.embed = SimpleNamespace(remote=self._embed)
 
     async def _score(
         self, towers: tuple[int, str, Sequence[str]], sets: SharedSets, place: int, shard: tuple[int, int]
@@ -41,10 +43,17 @@ class FakeEvaluator:
         await self.may_answer.wait()
         return [self._answer(name) or _counts(name, place, shard) for name in names]
 
+    async def _embed(
+        self, towers: tuple[int, str, Sequence[str]], sets: SharedSets, place: int, shard: tuple[int, int]
+    ) -> list[np.ndarray]:
+        number, _, names = towers
+        self.batches.append((number, tuple(names)))
+        return [np.arange(*shard)[:, np.newaxis] + 100 * place for _ in names]
 
-async def _hear(desk: Any, tower: str, sets: SharedSets = SETS) -> Heard:
+
+async def _hear(desk: Any, tower: str, sets: SharedSets = SETS, task: str = "score") -> Heard:
     progress: list[tuple[int, int]] = []
-    async for news in desk.score([tower], sets):
+    async for news in desk.serve(task, [tower], sets):
         if isinstance(news, list):
             return progress, news
         progress.append(news)
@@ -118,6 +127,22 @@ def test_evaluators_share_the_shards_and_begin_the_next_batch_before_the_last_is
         slow.may_answer.set()
         for progress, _ in await asyncio.gather(*tasks):
             assert progress[-1] == (3, 3)
+
+    asyncio.run(play())
+
+
+def test_passages_are_embedded_apart_and_come_back_in_order() -> None:
+    async def play() -> None:
+        evaluator = FakeEvaluator()
+        evaluator.may_answer.set()
+        sets = replace(SETS, passage_refs=("p", "q"), passage_shards=(((0, 2), (2, 3)), ((0, 4),)))
+        desk = Desk([evaluator], 8)
+        (_, counts), (progress, embedded) = await asyncio.gather(
+            _hear(desk, "scored", sets), _hear(desk, "embedded", sets, "embed")
+        )
+        assert [one.tolist() for one in embedded] == [[[0], [1], [2]], [[100], [101], [102], [103]]]
+        assert progress == [(1, 3), (2, 3), (3, 3)] and len(counts) == 2
+        assert {names for _, names in evaluator.batches} == {("scored",), ("embedded",)}
 
     asyncio.run(play())
 

@@ -47,6 +47,7 @@ NUM_TRIALS = {
     "frozen_layers_l12": 9,  # Table 4
     "idle_epochs": 3,  # Table 16
     "learning_rate": 20,  # Figure 2
+    "learning_rate_both_towers": 20,  # Figure 11
     "learning_rate_e5e": 20,  # Figure 11
     "learning_rate_l12": 20,  # Figure 11
     "learning_rate_output_dense_frozen": 20,  # Figure 3

@@ -13,7 +13,7 @@ import yaml
 from adiabatic_ray.encoders.export import Exported
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.sources import MsMarco, Xnli
-from adiabatic_ray.spec import E5, BackboneSpec, EvaluationSpec, TrialSpec
+from adiabatic_ray.spec import E5, BackboneSpec, EvaluationSpec, TrialSpec, TuningSpec
 from analysis.markdown import table_lines
 from analysis.report import write_report
 from analysis.trial_card import Figure, boundary_lines, evaluation_lines, read_boundaries
@@ -103,13 +103,16 @@ def test_bars_and_line_ends_stay_inside_their_cell() -> None:
     assert table_lines(["a", "b"], [["x|y", "1\n2"]], "<>") == ["| a | b |", "| :-- | --: |", "| x\\|y | 1 2 |"]
 
 
-def card(figures: list[Figure], backbone: BackboneSpec = E5, num_changed: int = 3) -> str:
+def card(figures: list[Figure], backbone: BackboneSpec = E5, num_changed: int = 3, num_of_passages: int = 0) -> str:
     source = MsMarco()
     sets = (source, Xnli())
-    trial = TrialSpec(backbone=backbone, source=source, evaluation=EvaluationSpec(sets=sets))
+    tuning = TuningSpec(towers="both" if num_of_passages else "query")
+    trial = TrialSpec(backbone=backbone, source=source, tuning=tuning, evaluation=EvaluationSpec(sets=sets))
     counts = dict.fromkeys(("num_steps", "num_epochs", "kept_epoch", "num_trainable", "num_frozen"), 1000)
     words = {"sweep": "s", "stopped_by": "idle", "encoder_digest": "0", "provenance_json": json.dumps({})}
-    exported = Exported("BertModel", {"add_pooling_layer": False}, 197, num_changed, 560_000_000, 470_000_000)
+    exported = Exported(
+        "BertModel", {"add_pooling_layer": False}, 197, num_changed, num_of_passages, 560_000_000, 470_000_000
+    )
     return model_card("folder", trial, {"trial_id": trial.trial_id} | counts | words, exported, figures, [])
 
 
@@ -141,3 +144,9 @@ def test_a_local_backbone_keeps_its_path_to_itself() -> None:
     local = BackboneSpec(name="/home/me/encoders/enc", source="folder", encoder_digest="0")
     text = card([figure("msmarco")], local)
     assert backbone_name(local) == "enc" and "/home/me" not in text and "base_model" not in head_of(text)
+
+
+def test_a_tuned_passage_tower_says_that_passages_must_be_embedded_anew() -> None:
+    both, one = card([figure("msmarco")], num_of_passages=7), card([figure("msmarco")])
+    assert "(7 tensors): passages must be embedded with it" in both and "query and passage tower tuned" in both
+    assert "embeddings that were made with that encoder stay valid" in one and "stay valid" not in both

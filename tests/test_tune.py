@@ -60,7 +60,7 @@ def test_a_run_is_repeated_to_the_last_bit(backbone: Backbone, triplets: TuningT
 
 
 def test_a_bank_that_is_held_gives_what_rows_that_are_sent_give(backbone: Backbone, triplets: TuningTriplets) -> None:
-    held = replace(triplets, held_PD=torch.tensor(triplets.passages_PD))
+    held = replace(triplets, held_PD=torch.tensor(triplets.passages))
     (_, sent), (_, there) = (_run(backbone, one, _spec(learning_rate=1e-3)) for one in (triplets, held))
     assert all(value.tobytes() == there[name].tobytes() for name, value in sent.items())
 
@@ -100,7 +100,7 @@ def test_steps_are_those_of_a_plain_loop_in_torch(tmp_path: Path, save: object) 
         for _ in range(3):
             rows_B = next(batches)
             positives_BD, negatives_BD = (
-                torch.from_numpy(triplets.passages_PD[side[rows_B]])
+                torch.from_numpy(triplets.passages[side[rows_B]])
                 for side in (triplets.positive_rows_Q, triplets.negative_rows_Q)
             )
             queries_BD = tower(*pad(triplets.queries, rows_B, torch.device("cpu")))
@@ -126,8 +126,8 @@ def test_tuning_lowers_the_loss(backbone: Backbone, triplets: TuningTriplets) ->
 def test_epoch_zero_is_the_untuned_tower(backbone: Backbone, triplets: TuningTriplets) -> None:
     first = _run(backbone, triplets, _spec(max_epochs=1))[0][0]
     queries_QD = encode(backbone.build_tower(), triplets.queries, BUDGET).astype(np.float64)
-    to_positive_Q = np.linalg.norm(queries_QD - triplets.passages_PD[triplets.positive_rows_Q] + 1e-6, axis=1)
-    to_negative_Q = np.linalg.norm(queries_QD - triplets.passages_PD[triplets.negative_rows_Q] + 1e-6, axis=1)
+    to_positive_Q = np.linalg.norm(queries_QD - triplets.passages[triplets.positive_rows_Q] + 1e-6, axis=1)
+    to_negative_Q = np.linalg.norm(queries_QD - triplets.passages[triplets.negative_rows_Q] + 1e-6, axis=1)
     assert first.epoch == 0 and first.improved
     assert first.validation_errors == int((to_positive_Q >= to_negative_Q).sum())
     assert first.validation_loss == pytest.approx(np.maximum(to_positive_Q - to_negative_Q + 0.1, 0).mean(), rel=1e-5)

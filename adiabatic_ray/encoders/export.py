@@ -1,9 +1,9 @@
-"""A tuned query tower beside its untuned passage tower, as a folder that sentence-transformers loads.
+"""A tuned query tower beside its passage tower, as a folder that sentence-transformers loads.
 
     FOLDER/              SentenceTransformer(FOLDER): a Router with the routes `query` and `document`
       router_config.json, modules.json, config_sentence_transformers.json
       query/             the tuned tower: a folder by itself, for SentenceTransformer and for transformers
-      document/          the untuned tower, likewise
+      document/          the passage tower, likewise; untuned, unless the trial tuned both
 
 Files are written here and not by sentence-transformers, which a sweep does not need, in the older of its layouts where
 there are two: versions from 5 on are meant to read it, and 6.2 is tested. The router has no default route: `encode`
@@ -36,6 +36,7 @@ from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.encoders.checkpoints import INDEX_FILE, Arrays, model_class_of, transformers_config
 from adiabatic_ray.encoders.packages import TOKENIZER_FILE, WEIGHTS_FILE
 from adiabatic_ray.encoders.sentence_folders import MODULES_FILE
+from adiabatic_ray.encoders.tower_files import passage_part, query_part
 
 QUERY, DOCUMENT = "query", "document"
 """Folders of the two towers, and sentence-transformers' own names of the two tasks."""
@@ -64,7 +65,9 @@ class Exported:
     num_tensors: int
     """Of one tower."""
     num_changed: int
-    """Tensors in which the towers differ."""
+    """Tensors of the query tower that are not the backbone's."""
+    num_passage_changed: int
+    """Those of the passage tower: 0 unless it was tuned too."""
     size_bytes: int
     """On disk; what has two names is counted once."""
     tower_bytes: int
@@ -116,8 +119,8 @@ def write_towers(folder: Path, backbone: Backbone, changed: Mapping[str, np.ndar
 
     Args:
         folder: exists and is empty.
-        backbone: the passage tower, and the conventions of both.
-        changed: float32 tensors in which the query tower differs, by name.
+        backbone: where both towers started, and their conventions.
+        changed: float32 tensors in which they differ from it, as `tower_files` names them.
 
     Raises:
         ValueError: transformers reads another tokenizer out of the files than was put there.
@@ -127,10 +130,11 @@ def write_towers(folder: Path, backbone: Backbone, changed: Mapping[str, np.ndar
     model_class, arguments = model_class_of(config)
     config.architectures, config.dtype = [model_class.__name__], torch.float32
     model_arguments = {name: value for name, value in arguments.items() if name == "add_pooling_layer"}
-    shared = _persistent_buffers(backbone) | {n: v for n, v in backbone.weights.items() if n not in changed}
-    untuned = {name: backbone.weights[name] for name in changed}
+    of_queries, of_passages = query_part(changed), passage_part(changed)
+    untuned = {name: backbone.weights[name] for name in {**of_queries, **of_passages}}
+    shared = _persistent_buffers(backbone) | {n: v for n, v in backbone.weights.items() if n not in untuned}
     prefixes = {QUERY: backbone.spec.query_prefix, DOCUMENT: backbone.spec.passage_prefix}
-    for name, own in ((DOCUMENT, untuned), (QUERY, dict(changed))):
+    for name, own in ((DOCUMENT, untuned | of_passages), (QUERY, untuned | of_queries)):
         tower = folder / name
         tower.mkdir()
         config.save_pretrained(tower)
@@ -150,7 +154,8 @@ def write_towers(folder: Path, backbone: Backbone, changed: Mapping[str, np.ndar
         model_class.__name__,
         model_arguments,
         len(backbone.weights),
-        len(changed),
+        len(of_queries),
+        len(of_passages),
         _size_on_disk(folder),
         sum(value.nbytes for value in backbone.weights.values()),
     )

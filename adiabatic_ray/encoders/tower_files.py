@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import safetensors
@@ -14,7 +15,21 @@ from safetensors.numpy import save
 
 from adiabatic_ray.results import replacing
 
+Tensor = TypeVar("Tensor")
 FILE_NAME = "tower.safetensors"
+PASSAGE_TOWER = "passage_tower."
+"""Stands before the names of the passage tower's tensors, where it is tuned as well; the query tower's have none."""
+
+
+def query_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the query tower."""
+    return {name: value for name, value in tensors.items() if not name.startswith(PASSAGE_TOWER)}
+
+
+def passage_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the passage tower, by their names in the backbone."""
+    of_passages = [name for name in tensors if name.startswith(PASSAGE_TOWER)]
+    return {name.removeprefix(PASSAGE_TOWER): tensors[name] for name in of_passages}
 
 
 def save_tower(

@@ -143,7 +143,8 @@ def _architecture(backbone: Backbone) -> dict[str, Any]:
 
 def _check_shapes(tower: str, tensors: Mapping[str, np.ndarray], base: Backbone) -> None:
     for name, value in tensors.items():
-        wanted = base.weights[name].shape if name in base.weights else "none"
+        its_name = name.removeprefix(tower_files.PASSAGE_TOWER)
+        wanted = base.weights[its_name].shape if its_name in base.weights else "none"
         if value.shape != wanted:
             raise ValueError(
                 f"a tower must have the tensors of its base, {base.spec.name}, got {name} of shape {value.shape} for "

@@ -14,11 +14,19 @@ import torch
 from torch import nn
 
 from adiabatic_ray.encoders.backbones import Backbone, Tower
+from adiabatic_ray.encoders.tower_files import PASSAGE_TOWER
+
+
+def untuned_tensor(backbone: Backbone, name: str) -> np.ndarray:
+    """Where a tensor of a query tower or, by its prefixed name, of a passage tower starts."""
+    return backbone.weights[name.removeprefix(PASSAGE_TOWER)]
 
 
 def changed_tensors(backbone: Backbone, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Those tensors whose bytes differ from the backbone's."""
-    return {name: value for name, value in tensors.items() if value.tobytes() != backbone.weights[name].tobytes()}
+    return {
+        name: value for name, value in tensors.items() if value.tobytes() != untuned_tensor(backbone, name).tobytes()
+    }
 
 
 def tuned_tower(backbone: Backbone, changed: Mapping[str, np.ndarray], device: str = "cpu") -> Tower:

@@ -118,6 +118,13 @@ def score_shard(
     return found
 
 
+def embed_shard(
+    towers: Sequence[Tower], passages: TokenizedTexts, shard: tuple[int, int], token_budget: int
+) -> list[np.ndarray]:
+    """Embeddings [S, D], float32, of a range of passages under each of some passage towers."""
+    return encode_together(towers, passages.select(np.arange(*shard)), token_budget)
+
+
 def score_sets(tower: Tower, prepared: Iterable[Prepared], token_budget: int) -> list[Counts]:
     """Counts of whole sets, one after another in this process: evaluation without Ray.
 

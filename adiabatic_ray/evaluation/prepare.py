@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from adiabatic_ray.corpora.data import PairSet, TripletSet, load_pairs, load_triplets, load_tuning, tuning_digest
-from adiabatic_ray.encoders.backbones import Backbone, load_backbone
+from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, load_backbone
 from adiabatic_ray.evaluation.bank import BankKey, digest_of_texts
 from adiabatic_ray.evaluation.evaluate import Prepared, PreparedPairs, PreparedTriplets
 from adiabatic_ray.sources import CldrNames, EvaluationSource, PairFile, TripletSource, Xnli
@@ -38,14 +39,18 @@ class EvaluationInputs:
             for texts in self.evaluation
         ]
 
-    def bank_texts(self) -> list[list[str]]:
-        """Passage lists that need a bank: those of the evaluation sets, in order."""
+    def passage_texts(self) -> list[list[str]]:
+        """Passages, set by set; of pairs language after language."""
         return [
             [text for language in texts.languages for text in texts.passage_texts[language]]
             if isinstance(texts, PairSet)
             else texts.passages
             for texts in self.evaluation
         ]
+
+    def bank_texts(self) -> list[list[str]]:
+        """Passage lists that need a bank: those of the evaluation sets, in order."""
+        return self.passage_texts()
 
     def bank_key(self, texts: Sequence[str]) -> BankKey:
         """Key of the bank of a passage list under this backbone."""
@@ -67,10 +72,13 @@ class Inputs(EvaluationInputs):
 
     tuning: TripletSet
     validation: TripletSet
+    towers: Literal["query", "both"]
+    """Which ones are tuned."""
 
     def bank_texts(self) -> list[list[str]]:
-        """Passage lists that need a bank: tuning, validation, then the evaluation sets in order."""
-        return [self.tuning.passages, self.validation.passages, *super().bank_texts()]
+        """Passage lists that need a bank: tuning and validation (not if both towers are tuned), the evaluation sets."""
+        tuned_on = [self.tuning.passages, self.validation.passages] if self.towers == "query" else []
+        return [*tuned_on, *self.passage_texts()]
 
 
 @dataclass(frozen=True)
@@ -84,12 +92,20 @@ class Kit:
 
 def prepare(inputs: Inputs, banks: Sequence[np.ndarray]) -> Kit:
     """Tokenise the queries and join them with the banks, given in the order of `Inputs.bank_texts`."""
-    tuning_bank, validation_bank, *evaluation_banks = banks
+    tuning, validation = inputs.tuning, inputs.validation
+    passages: Sequence[np.ndarray | TokenizedTexts] = banks[:2]
+    if inputs.towers == "both":
+        passages = [passage_tokens(inputs.backbone, texts.passages) for texts in (tuning, validation)]
     return Kit(
-        _tuning_triplets(inputs.backbone, inputs.tuning, tuning_bank),
-        _tuning_triplets(inputs.backbone, inputs.validation, validation_bank),
-        prepare_sets(inputs, evaluation_banks),
+        _tuning_triplets(inputs.backbone, tuning, passages[0]),
+        _tuning_triplets(inputs.backbone, validation, passages[1]),
+        prepare_sets(inputs, banks[-len(inputs.evaluation) :]),
     )
+
+
+def passage_tokens(backbone: Backbone, texts: Sequence[str]) -> TokenizedTexts:
+    """Token ids of passages, for a passage tower that is tuned."""
+    return backbone.tokenize(texts, backbone.spec.passage_prefix)
 
 
 def prepare_sets(inputs: EvaluationInputs, banks: Sequence[np.ndarray]) -> tuple[Prepared, ...]:
@@ -153,8 +169,8 @@ class Loader:
             self._tuning[trial.source] = tuning, validation
         tuning, validation = self._tuning[trial.source]
         sets = tuple(self._load_set(source) for source in trial.evaluation.sets)
-        settings = trial.evaluation
-        return Inputs(backbone, sets, settings.token_budget, settings.precision, tuning, validation)
+        settings, towers = trial.evaluation, trial.tuning.towers
+        return Inputs(backbone, sets, settings.token_budget, settings.precision, tuning, validation, towers)
 
     def load_untuned(self, untuned: UntunedSpec) -> EvaluationInputs:
         """Backbone and evaluation texts; digests that are given are checked.
@@ -180,13 +196,13 @@ class Loader:
         return self._sets[source]
 
 
-def _tuning_triplets(backbone: Backbone, texts: TripletSet, bank_PD: np.ndarray) -> TuningTriplets:
+def _tuning_triplets(backbone: Backbone, texts: TripletSet, passages: np.ndarray | TokenizedTexts) -> TuningTriplets:
     """First positive and first negative of each query (paper, Appendix A)."""
     return TuningTriplets(
         backbone.tokenize(texts.queries, backbone.spec.query_prefix),
         texts.positive_rows[texts.positive_offsets[:-1]],
         texts.negative_rows[texts.negative_offsets[:-1]],
-        bank_PD,
+        passages,
     )
 
 

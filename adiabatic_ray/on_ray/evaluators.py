@@ -7,9 +7,11 @@ store once and read in place by every process of a node; a trial sends only the 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from ray.exceptions import RayError
@@ -19,8 +21,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from adiabatic_ray.encoders.backbones import Tower
 from adiabatic_ray.encoders.towers import with_tensors
 from adiabatic_ray.evaluation.closeness import Closeness, closeness_for
-from adiabatic_ray.evaluation.evaluate import Prepared, score_shard
-from adiabatic_ray.evaluation.prepare import EvaluationInputs
+from adiabatic_ray.evaluation.evaluate import Prepared, embed_shard, score_shard
+from adiabatic_ray.evaluation.prepare import EvaluationInputs, passage_tokens
 from adiabatic_ray.on_ray.cluster import on_drivers_node
 from adiabatic_ray.on_ray.devices import device_for, use_threads
 from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
@@ -41,7 +43,7 @@ class Evaluator:
         self._device = device
         self._untuned: tuple[Any, Tower] | None = None
         self._batch: tuple[int, list[Tower | RayError]] = 0, []
-        self._set_refs: tuple[Any, ...] = ()
+        self._set_refs: tuple[tuple[Any, ...], tuple[Any, ...]] = (), ()
         self._sets: dict[int, tuple[Prepared, Closeness]] = {}
 
     def score(
@@ -55,26 +57,37 @@ class Evaluator:
             place: of the set among them.
             shard: of the set.
         """
+
+        def score(there: Sequence[Tower]) -> list[Counts | ValueError]:
+            prepared, closeness = self._set(sets, place)
+            return score_shard(there, prepared, shard, sets.token_budget, closeness, sets.precision)
+
+        return self._for_each(towers, score)
+
+    def embed(
+        self, towers: tuple[int, Any, Sequence[Any]], sets: SharedSets, place: int, shard: Shard
+    ) -> list[np.ndarray | Exception]:
+        """Embeddings [S, D] of a shard of a set's passages under each of some passage towers; arguments as `score`."""
+        return self._for_each(
+            towers, lambda there: embed_shard(there, ray.get(sets.passage_refs[place]), shard, sets.token_budget)
+        )
+
+    def _for_each(
+        self, towers: tuple[int, Any, Sequence[Any]], work: Callable[[Sequence[Tower]], Sequence[Any]]
+    ) -> list[Any]:
+        """What some work gives for each tower that is there; for others why they are not."""
         try:
-            return self._score(towers, sets, place, shard)
+            number, backbone_ref, changed_refs = towers
+            if self._batch[0] != number:
+                self._batch = 0, []  # the memory of the last ones first
+                self._batch = number, [self._tower(backbone_ref, one) for one in changed_refs]
+            there = [tower for tower in self._batch[1] if isinstance(tower, Tower)]
+            done = iter(work(there) if there else ())
+            return [next(done) if isinstance(tower, Tower) else tower for tower in self._batch[1]]
         except RuntimeError as error:
             if self._device != "cpu" and not isinstance(error, torch.OutOfMemoryError):
                 os._exit(1)  # its kernels failed: no GPU for this process any more; Ray repeats the call in another
             raise
-
-    def _score(
-        self, towers: tuple[int, Any, Sequence[Any]], sets: SharedSets, place: int, shard: Shard
-    ) -> list[Counts | Exception]:
-        number, backbone_ref, changed_refs = towers
-        if self._batch[0] != number:
-            self._batch = 0, []  # the memory of the last ones first
-            self._batch = number, [self._tower(backbone_ref, one) for one in changed_refs]
-        prepared, closeness = self._set(sets, place)
-        there = [tower for tower in self._batch[1] if isinstance(tower, Tower)]
-        scored = iter(
-            score_shard(there, prepared, shard, sets.token_budget, closeness, sets.precision) if there else ()
-        )
-        return [next(scored) if isinstance(tower, Tower) else tower for tower in self._batch[1]]
 
     def _tower(self, backbone_ref: Any, changed_ref: Any) -> Tower | RayError:
         """A tower that shares what it did not change; the error where its trial was lost together with its tensors."""
@@ -86,11 +99,13 @@ class Evaluator:
             return error
 
     def _set(self, sets: SharedSets, place: int) -> tuple[Prepared, Closeness]:
-        if self._set_refs != sets.prepared_refs:  # of another group: its banks go, or a GPU would fill up
-            self._set_refs, self._sets = sets.prepared_refs, {}
+        refs = sets.prepared_refs, sets.bank_refs
+        if self._set_refs != refs:  # others: their banks go, or a GPU would fill up
+            self._set_refs, self._sets = refs, {}
         if place not in self._sets:
             prepared = ray.get(sets.prepared_refs[place])
-            self._sets[place] = prepared, closeness_for(prepared.passages_PD, self._device)
+            bank_PD = ray.get(sets.bank_refs[place]) if sets.bank_refs else prepared.passages_PD
+            self._sets[place] = prepared, closeness_for(bank_PD, self._device)
         return self._sets[place]
 
 
@@ -99,6 +114,16 @@ def share_sets(backbone_ref: Any, prepared: Sequence[Prepared], inputs: Evaluati
     refs = tuple(ray.put(one) for one in prepared)
     shards = tuple(tuple(one.shards) for one in prepared)
     return SharedSets(backbone_ref, refs, shards, inputs.token_budget, inputs.precision)
+
+
+def with_passages(sets: SharedSets, inputs: EvaluationInputs) -> SharedSets:
+    """Sets with the token ids of their passages, for passage towers that are tuned, in shards like those of a bank."""
+    texts_of_sets = inputs.passage_texts()
+    return replace(
+        sets,
+        passage_refs=tuple(ray.put(passage_tokens(inputs.backbone, texts)) for texts in texts_of_sets),
+        passage_shards=tuple(tuple(inputs.bank_key(texts).shards()) for texts in texts_of_sets),
+    )
 
 
 def place_evaluators(cluster: ClusterSpec) -> EvaluationPool:

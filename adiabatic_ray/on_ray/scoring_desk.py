@@ -12,16 +12,19 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import ray
 
-from adiabatic_ray.statistics.counts import Counts, merge
+from adiabatic_ray.statistics.counts import merge
 
 if TYPE_CHECKING:
     from adiabatic_ray.spec import Precision
 
 Shard = tuple[int, int]
+Task = Literal["score", "embed"]
+"""Of an evaluator: count errors of query towers, or embed the sets' passages under passage towers."""
 _CALLS_AHEAD = 2
 """Calls that an evaluator has: while it works on one, the next is there already."""
 
@@ -35,13 +38,19 @@ class SharedSets:
     shards: tuple[tuple[Shard, ...], ...]
     token_budget: int
     precision: Precision
+    passage_refs: tuple[Any, ...] = ()
+    """Token ids of the sets' passages; only where some passage tower is tuned, which embeds them anew."""
+    passage_shards: tuple[tuple[Shard, ...], ...] = ()
+    bank_refs: tuple[Any, ...] = ()
+    """Passages [P, D] under a tuned passage tower, which take the place of the banks that came with the sets."""
 
 
 @dataclass(eq=False)
 class _Request:
+    task: Task
     changed_ref: Any
     sets: SharedSets
-    news: asyncio.Queue[tuple[int, int] | list[Counts] | Exception] = field(default_factory=asyncio.Queue)
+    news: asyncio.Queue[tuple[int, int] | list[Any] | Exception] = field(default_factory=asyncio.Queue)
 
 
 class _Batch:
@@ -49,10 +58,12 @@ class _Batch:
 
     def __init__(self, number: int, requests: Sequence[_Request]) -> None:
         self.number, self.requests, self.sets = number, requests, requests[0].sets
-        self.shards = [(place, shard) for place, shards in enumerate(self.sets.shards) for shard in shards]
-        self._found: dict[int, Sequence[Counts | Exception]] = {}
+        self.task = requests[0].task
+        shards_of_sets = self.sets.shards if self.task == "score" else self.sets.passage_shards
+        self.shards = [(place, shard) for place, shards in enumerate(shards_of_sets) for shard in shards]
+        self._found: dict[int, Sequence[Any]] = {}
 
-    def take(self, position: int, found: Sequence[Counts | Exception]) -> None:
+    def take(self, position: int, found: Sequence[Any]) -> None:
         """What came of a shard, for each tower; tells everybody."""
         self._found[position] = found
         for place, request in enumerate(self.requests):
@@ -60,14 +71,14 @@ class _Batch:
             if len(self._found) == len(self.shards):
                 request.news.put_nowait(self._outcome(place))
 
-    def _outcome(self, place: int) -> list[Counts] | Exception:
-        by_set: list[list[Counts]] = [[] for _ in self.sets.shards]
+    def _outcome(self, place: int) -> list[Any] | Exception:
+        by_set: list[list[Any]] = [[] for _ in self.sets.shards]
         for position, (set_place, _) in enumerate(self.shards):
             part = self._found[position][place]
             if isinstance(part, Exception):
                 return part
             by_set[set_place].append(part)
-        return [merge(parts) for parts in by_set]
+        return [merge(parts) if self.task == "score" else np.concatenate(parts) for parts in by_set]
 
 
 @ray.remote(num_cpus=0)
@@ -82,11 +93,12 @@ class ScoringDesk:
         self._num_batches = 0
         self._workers: list[asyncio.Task[None]] = []
 
-    async def score(self, changed_ref: Sequence[Any], sets: SharedSets) -> Any:
-        """Score the tower with the changed tensors that a reference, alone in a list, points to.
+    async def serve(self, task: Task, changed_ref: Sequence[Any], sets: SharedSets) -> Any:
+        """Have something done with the tower with the changed tensors that a reference, alone in a list, points to.
 
         Yields:
-            (shards scored so far, shards to score), again and again; at last the counts of every set.
+            (shards done so far, shards to do), again and again; at last, for every set, its `Counts`, or the embeddings
+            [P, D] of its passages.
 
         Raises:
             ValueError: embeddings that are not finite.
@@ -98,7 +110,7 @@ class ScoringDesk:
                 for evaluator in self._evaluators
                 for _ in range(_CALLS_AHEAD)
             ]
-        request = _Request(changed_ref[0], sets)
+        request = _Request(task, changed_ref[0], sets)
         async with self._changed:
             self._waiting.append(request)
             self._changed.notify()
@@ -116,7 +128,8 @@ class ScoringDesk:
             place, shard = batch.shards[position]
             towers = batch.number, batch.sets.backbone_ref, [request.changed_ref for request in batch.requests]
             try:
-                found = await evaluator.score.remote(towers, batch.sets, place, shard)
+                ask = evaluator.score if batch.task == "score" else evaluator.embed
+                found = await ask.remote(towers, batch.sets, place, shard)
             except Exception as error:  # whatever it is, those who wait must hear of it
                 found = [error] * len(batch.requests)
             batch.take(position, found)
@@ -126,8 +139,9 @@ class ScoringDesk:
         async with self._changed:
             await self._changed.wait_for(lambda: self._shards or self._waiting)
             if not self._shards:
-                sets = self._waiting[0].sets
-                together = [request for request in self._waiting if request.sets == sets][: self._towers_together]
+                first = self._waiting[0]
+                alike = [one for one in self._waiting if (one.task, one.sets) == (first.task, first.sets)]
+                together = alike[: self._towers_together]
                 for request in together:
                     self._waiting.remove(request)
                 self._num_batches += 1

@@ -22,6 +22,8 @@ class FreezeCount:
     """Weights that a freeze plan lets train, and holds."""
 
     freeze: str
+    towers: str
+    """query, or both: weights of both are counted then."""
     num_trainable: int
     num_frozen: int
 
@@ -47,6 +49,10 @@ class DryRun:
     """Query tokens of one epoch of the first trial; a training step costs about three forward passes."""
     evaluation_tokens: int
     """Query tokens of one evaluation."""
+    passage_tokens_per_epoch: int
+    """Passage tokens of one epoch of the first trial; 0 where they come from a bank."""
+    evaluation_passage_tokens: int
+    """Passage tokens of one evaluation, likewise."""
     resolution: tuple[RateResolution, ...]
     """What steps can move in float32, by rate and precision."""
     warnings: tuple[str, ...]
@@ -56,8 +62,9 @@ class DryRun:
 
     def total_flops(self, num_epochs: int) -> float:
         """Work of the whole sweep, if every trial tunes for so many epochs: banks, untuned scores, tuning, scores."""
-        tokens = sum(bank.num_tokens for bank in self.banks) + self.evaluation_tokens * (1 + len(self.trials))
-        tokens += 3 * self.tuning_tokens_per_epoch * num_epochs * len(self.trials)
+        epoch_tokens = self.tuning_tokens_per_epoch + self.passage_tokens_per_epoch
+        per_trial = 3 * epoch_tokens * num_epochs + self.evaluation_tokens + self.evaluation_passage_tokens
+        tokens = sum(bank.num_tokens for bank in self.banks) + self.evaluation_tokens + per_trial * len(self.trials)
         return float(tokens) * self.flops_per_token
 
 
@@ -74,24 +81,34 @@ def dry_run(spec: SweepSpec) -> DryRun:
     for trial in trials:
         inputs = loader.load(trial)
         weights = inputs.backbone.weights
-        trainable, frozen = trainable_names(inputs.backbone, trial.tuning.freeze)
-        counts = [sum(weights[name].size for name in names) for names in (trainable, frozen)]
-        freezing[trial.tuning.freeze] = FreezeCount(trial.tuning.freeze, counts[0], counts[1])
-        names = [f"{trial.source.name} (tuning)", f"{trial.source.name} (validation)"]
+        tuning, tunes_both = trial.tuning, trial.tuning.towers == "both"
+        counts = [
+            sum(weights[name].size for name in names) * (2 if tunes_both else 1)
+            for names in trainable_names(inputs.backbone, tuning.freeze)
+        ]
+        freezing[tuning.freeze, tuning.towers] = FreezeCount(tuning.freeze, tuning.towers, *counts)
+        names = [] if tunes_both else [f"{trial.source.name} (tuning)", f"{trial.source.name} (validation)"]
         names += [source.name for source in trial.evaluation.sets]
         for name, texts in zip(names, inputs.bank_texts(), strict=True):
             if (inputs.backbone.encoder_digest, name) not in banks:
                 banks[inputs.backbone.encoder_digest, name] = _bank_estimate(inputs, name, texts)
     first = loader.load(trials[0])
-    prefix = first.backbone.spec.query_prefix
+    prefix, passage_prefix = first.backbone.spec.query_prefix, first.backbone.spec.passage_prefix
     tuning = trials[0].tuning
+    samples_per_epoch = tuning.batch_size * tuning.batches_per_epoch
     per_query = _mean_tokens(first.backbone, first.tuning.queries, prefix)
+    per_passage, evaluation_passages = 0.0, 0.0
+    if tuning.towers == "both":
+        per_passage = _mean_tokens(first.backbone, first.tuning.passages, passage_prefix)
+        evaluation_passages = sum(bank.num_tokens for bank in list(banks.values())[: len(first.evaluation)])
     return DryRun(
         tuple(trials),
         tuple(freezing.values()),
         tuple(banks.values()),
-        int(per_query * tuning.batch_size * tuning.batches_per_epoch),
+        int(per_query * samples_per_epoch),
         sum(int(_mean_tokens(first.backbone, queries, prefix) * len(queries)) for queries in first.query_texts()),
+        int(2 * per_passage * samples_per_epoch),
+        int(evaluation_passages),
         tuple(by_rate(resolutions)),
         tuple(warnings_of(resolutions)),
         2 * sum(array.size for name, array in first.backbone.weights.items() if "embedding" not in name),

@@ -27,7 +27,7 @@ from adiabatic_ray.on_ray.bank_tasks import ensure_banks
 from adiabatic_ray.on_ray.cluster import check_resources, num_tuners
 from adiabatic_ray.on_ray.devices import device_for
 from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
-from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets
+from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets, with_passages
 from adiabatic_ray.on_ray.scheduling import Group, schedule
 from adiabatic_ray.on_ray.scoring_desk import SharedSets
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs
@@ -171,8 +171,13 @@ def _announce_loners(
     num_alone = sum(packs_alone(backbone, tuning) for backbone, tuning in trials)
     if cluster.pack_size > 1 and num_alone:
         listener.stage(
-            f"{num_alone} of {len(trials)} trials are tuned one at a time and not in packs: they have dropout, or an "
-            "encoder of another layout than BERT's"
+            f"{num_alone} of {len(trials)} trials are tuned one at a time and not in packs: they have dropout, tune "
+            "both towers, or have an encoder of another layout than BERT's"
+        )
+    if num_both := sum(tuning.towers == "both" for _, tuning in trials):
+        listener.stage(
+            f"{num_both} of {len(trials)} trials tune both towers: they encode passages at every step and for their "
+            "evaluation, whatever is in the banks"
         )
 
 
@@ -187,6 +192,8 @@ def _share(
     backbone_ref = alike[0].backbone_ref if alike else ray.put(inputs.backbone)
     kit = prepare(inputs, open_banks(inputs, backbone_ref, banks, cluster, listener))
     sets = alike[0] if alike else share_sets(backbone_ref, kit.evaluation, inputs)
+    if inputs.towers == "both" and not sets.passage_refs:
+        sets = with_passages(sets, inputs)
     tuning_ref = ray.put((kit.tuning, kit.validation))
     return MaterialRefs(key, backbone_ref, tuning_ref, inputs.token_budget), sets
 
@@ -251,8 +258,8 @@ def _record_precision(
 
 
 def _group_key(trial: TrialSpec) -> str:
-    """Hash of what the trials of a group share: all but how they are tuned."""
-    shared = trial.model_copy(update={"tuning": type(trial.tuning)()})
+    """Hash of what the trials of a group share: all but how they are tuned, beyond which towers are."""
+    shared = trial.model_copy(update={"tuning": type(trial.tuning)(towers=trial.tuning.towers)})
     return hashlib.sha256(shared.canonical().encode()).hexdigest()[:16]
 
 

@@ -21,11 +21,12 @@ from ray.exceptions import RayTaskError
 
 from adiabatic_ray import provenance, results
 from adiabatic_ray.encoders.backbones import digest_of_weights
+from adiabatic_ray.encoders.tower_files import passage_part
 from adiabatic_ray.encoders.tower_sources import GivenTower, read_tower
 from adiabatic_ray.evaluation.prepare import EvaluationInputs, Loader, prepare_sets
 from adiabatic_ray.events import StageListener
 from adiabatic_ray.on_ray.cluster import check_resources
-from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets
+from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets, with_passages
 from adiabatic_ray.orchestration.orchestrator import open_banks, untuned_counts, untuned_id_of
 from adiabatic_ray.spec import ClusterSpec, UntunedSpec
 from adiabatic_ray.statistics.counts import Counts
@@ -98,6 +99,8 @@ def run_evaluation(
     backbone_ref = ray.put(inputs.backbone)
     prepared = prepare_sets(inputs, open_banks(inputs, backbone_ref, banks, cluster, listener))
     sets = share_sets(backbone_ref, prepared, inputs)
+    if passage_part(evaluation.tower.changed):
+        sets = with_passages(sets, inputs)
 
     def progress(done: int, total: int) -> None:
         listener.counted("shards", done, total)

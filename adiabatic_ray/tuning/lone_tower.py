@@ -1,7 +1,7 @@
 """One query tower of any architecture behind the interface of `packed_tower`: a pack of one.
 
-For encoders whose layout is not BERT's, and for trials with dropout, whose random numbers must not depend on who else
-is in a pack.
+For encoders whose layout is not BERT's, for trials with dropout, whose random numbers must not depend on who else is in
+a pack, and for those that tune both towers.
 
 Legend: B texts of a batch, N texts, D embedding size; the first axis has one entry.
 """

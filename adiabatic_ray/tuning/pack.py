@@ -3,7 +3,8 @@
 Members read the same data in their own orders and differ in margin, freeze plan, seed, stopping, and in all of how a
 gradient becomes a step (`step_rules`); they share backbone, batch size and steps an epoch, so that an epoch ends for
 all at once. A member that stops frees its slot, and the next one joins at the next epoch. Only query towers run:
-positives and negatives are rows of the passage bank. Nothing is read back from the device within an epoch.
+positives and negatives are rows of the passage bank, unless a trial tunes both towers, alone in its pack. Nothing is
+read back from the device within an epoch.
 
 Legend: K slots, M distinct batches of a step, B queries of a batch, Q validation queries, P passages, D embedding size.
 """
@@ -18,12 +19,15 @@ import torch
 from torch import nn
 
 from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts
+from adiabatic_ray.encoders.tower_files import query_part
+from adiabatic_ray.encoders.towers import untuned_tensor
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning.device_work import GraphedSteps
 from adiabatic_ray.tuning.lone_tower import LoneTower
 from adiabatic_ray.tuning.member import Member
 from adiabatic_ray.tuning.news import EpochReport, Trained
 from adiabatic_ray.tuning.packed_tower import PackedTower, is_packable
+from adiabatic_ray.tuning.passages import BankPassages, Passages, TunedPassages
 from adiabatic_ray.tuning.saved_states import MemberState
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
 
@@ -90,11 +94,17 @@ class Pack:
         self._towers: QueryTowers
         if packs_alone(backbone, like):
             assert num_slots == 1, "a trial that packs alone was given company"
-            self._towers = LoneTower(backbone, trainable, device, like.dropout)
+            self._towers = LoneTower(backbone, query_part(dict.fromkeys(trainable)), device, like.dropout)
         else:
             self._towers = PackedTower(backbone, num_slots, trainable, device)
+        self._passages: Passages
+        if like.towers == "both":
+            self._passages = TunedPassages(
+                backbone, trainable, triplets, validation, token_budget, device, like.dropout
+            )
+        else:
+            self._passages = BankPassages(triplets, validation, self._towers.device)
         self._triplets, self._validation = triplets, validation
-        self._validation_passages = [validation.passages(rows_Q, self._towers.device) for rows_Q in _sides(validation)]
         self._members: list[tuple[str, Member] | None] = [None] * num_slots
         self._margins_K1 = torch.zeros((num_slots, 1), device=self._towers.device)
         self._is_active_K = torch.zeros(num_slots, device=self._towers.device)
@@ -138,10 +148,10 @@ class Pack:
             )
         assert self.fits(spec) and member_id not in self.members, member_id
         slot = self._members.index(None)
-        everything = self._towers.parameters_of(slot)
+        everything = {**self._towers.parameters_of(slot), **self._passages.parameters}
         with torch.no_grad():
             for name, parameter in everything.items():
-                parameter.copy_(torch.tensor(self._backbone.weights[name]))
+                parameter.copy_(torch.tensor(untuned_tensor(self._backbone, name)))
         member = Member(spec, {name: everything[name] for name in everything if name in trainable}, len(self._triplets))
         if state is not None and member.can_resume(state):
             member.resume(state)
@@ -180,17 +190,16 @@ class Pack:
         """One optimizer step of each active member; their mean losses [K], others' mean nothing."""
         rows = {slot: self._member(slot).begin_step() for slot in active}
         rows_KB = np.stack([rows.get(slot, rows[active[0]]) for slot in range(len(self._members))])
-        device = self._towers.device
-        sides = (self._triplets.passages(rows_Q[rows_KB], device) for rows_Q in _sides(self._triplets))
-        inputs = (*sides, *self._towers.batch(self._triplets.queries, rows_KB))
+        inputs = (*self._passages.batch(rows_KB), *self._towers.batch(self._triplets.queries, rows_KB))
         if self.graphs is None or not all(self._member(slot).can_be_captured for slot in active):
             return self._compute(*inputs)
         return self.graphs.run(self._compute, *inputs)
 
-    def _compute(self, positives_KBD: torch.Tensor, negatives_KBD: torch.Tensor, *batch: torch.Tensor) -> torch.Tensor:
-        """The part of a step that runs on the device alone."""
-        queries_KBD = self._towers.embed_batch(batch, positives_KBD.shape[1])
-        to_positive_KB, to_negative_KB = (_distances(queries_KBD, side) for side in (positives_KBD, negatives_KBD))
+    def _compute(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """The part of a step that runs on the device alone; two tensors of the passages, then those of the queries."""
+        sides_KBD = self._passages.embed_batch(inputs[:2])
+        queries_KBD = self._towers.embed_batch(inputs[2:], self._like.batch_size)
+        to_positive_KB, to_negative_KB = (_distances(queries_KBD, side_KBD) for side_KBD in sides_KBD)
         loss_K = torch.relu(to_positive_KB - to_negative_KB + self._margins_K1).mean(dim=1)
         (loss_K * self._is_active_K).sum().backward()  # type: ignore[no-untyped-call]
         self._towers.hand_out_gradients()
@@ -198,6 +207,7 @@ class Pack:
             # A rate of 0 takes no step: adding 0 turns -0.0, of which a rounded encoder has millions, into 0.0.
             if one is not None and one[1].stopped_by is None and one[1].spec.learning_rate:
                 one[1].optimizer.step()
+        self._passages.clear_gradients()
         self._towers.clear_gradients()  # now, not before the next step: a graph may leave nothing behind in its pool
         return loss_K.detach()
 
@@ -205,7 +215,8 @@ class Pack:
         """Validate, and let each member say whether it goes on."""
         with torch.inference_mode():
             queries_KQD = self._towers.embed_all(self._validation.queries, self._budget)
-            to_positive_KQ, to_negative_KQ = (_distances(queries_KQD, side) for side in self._validation_passages)
+            sides_QD = self._passages.embed_validation()
+            to_positive_KQ, to_negative_KQ = (_distances(queries_KQD, side) for side in sides_QD)
             loss_KQ = torch.relu(to_positive_KQ - to_negative_KQ + self._margins_K1)
             loss_K = loss_KQ.double().mean(dim=1).cpu()
             errors_K = (to_positive_KQ >= to_negative_KQ).sum(dim=1).cpu()
@@ -231,16 +242,12 @@ class Pack:
 
 
 def packs_alone(backbone: Backbone, spec: TuningSpec) -> bool:
-    """Whether a trial can't share a pack: another layout than BERT's, or dropout."""
-    return spec.dropout or not is_packable(backbone)
+    """Whether a trial can't share a pack: another layout than BERT's, dropout, or both towers tuned."""
+    return spec.dropout or spec.towers == "both" or not is_packable(backbone)
 
 
-def _in_common(spec: TuningSpec) -> tuple[int, int, bool]:
-    return spec.batch_size, spec.batches_per_epoch, spec.dropout
-
-
-def _sides(triplets: TuningTriplets) -> tuple[np.ndarray, np.ndarray]:
-    return triplets.positive_rows_Q, triplets.negative_rows_Q
+def _in_common(spec: TuningSpec) -> tuple[int, int, bool, str]:
+    return spec.batch_size, spec.batches_per_epoch, spec.dropout, spec.towers
 
 
 def _distances(queries: torch.Tensor, passages: torch.Tensor) -> torch.Tensor:

@@ -30,7 +30,7 @@ from adiabatic_ray.tuning.news import EpochReport, News, Notice, Trained
 from adiabatic_ray.tuning.pack import Pack, packs_alone
 from adiabatic_ray.tuning.pack_memory import member_bytes, weight_bytes
 from adiabatic_ray.tuning.saved_states import MemberState
-from adiabatic_ray.tuning.tune import trainable_names, tuned_of
+from adiabatic_ray.tuning.tune import tuned_names, tuned_of
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
 
 
@@ -118,11 +118,11 @@ class PackRunner:
             takes the place of what was heard about its epoch and later ones.
 
         Raises:
-            ValueError: as `trainable_names`, `Pack` and `Pack.join`.
+            ValueError: as `tuned_names`, `Pack` and `Pack.join`.
             ReplacedError: the trial asked again.
             RuntimeError: the device failed, or whatever else ended the pack.
         """
-        trainable = trainable_names(material.backbone, spec.freeze)[0]
+        trainable = tuned_names(material.backbone, spec)
         request = _Request(trial_id, spec, material, trainable, queue.SimpleQueue())
         with self._changed:
             for earlier in [one for one in self._waiting if one.trial_id == trial_id]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from adiabatic_ray.encoders import freezing, towers
 from adiabatic_ray.encoders.backbones import Backbone
+from adiabatic_ray.encoders.tower_files import PASSAGE_TOWER
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.statistics import drift
 from adiabatic_ray.tuning.news import EpochReport, Trained, Tuned
@@ -23,6 +24,16 @@ def trainable_names(backbone: Backbone, freeze: str) -> tuple[list[str], list[st
     names = list(backbone.weights)
     trainable = freezing.trainable_names(freezing.parse_plan(freeze), names, backbone.num_blocks)
     return list(trainable), [name for name in names if name not in trainable]
+
+
+def tuned_names(backbone: Backbone, spec: TuningSpec) -> list[str]:
+    """Names of the tensors that a trial trains: of the query tower, then of the passage tower if it is tuned.
+
+    Raises:
+        ValueError: a pattern of the freeze plan that matches nothing.
+    """
+    names, _ = trainable_names(backbone, spec.freeze)
+    return names + [PASSAGE_TOWER + name for name in names if spec.towers == "both"]
 
 
 def tune(
@@ -48,7 +59,7 @@ def tune(
     Raises:
         ValueError: fewer samples than one batch, no validation samples, or nothing to train.
     """
-    trainable, _ = trainable_names(backbone, spec.freeze)
+    trainable = tuned_names(backbone, spec)
     pack = Pack(backbone, trainable, spec, 1, triplets, validation, token_budget, device)
     pack.join("alone", spec, trainable)
     current = pack.start()["alone"]
@@ -68,10 +79,12 @@ def tuned_of(backbone: Backbone, spec: TuningSpec, trained: Trained) -> Tuned:
         trained: of `Pack.leave`.
     """
     tensors = trained.tensors
+    num_weights = sum(value.size for value in backbone.weights.values())
+    untuned = {name: towers.untuned_tensor(backbone, name) for name in tensors}
     return Tuned(
         tensors=tensors,
         changed=frozenset(towers.changed_tensors(backbone, tensors)),
-        drift=drift.drift_rows(backbone.weights, tensors, spec.learning_rate, trained.l2_lost),
-        num_frozen=sum(value.size for name, value in backbone.weights.items() if name not in tensors),
+        drift=drift.drift_rows(untuned, tensors, spec.learning_rate, trained.l2_lost),
+        num_frozen=num_weights * (2 if spec.towers == "both" else 1) - sum(one.size for one in tensors.values()),
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,  # Linux counts kilobytes
     )

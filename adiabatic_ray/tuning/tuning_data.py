@@ -12,35 +12,29 @@ import numpy as np
 import torch
 
 from adiabatic_ray.encoders.backbones import TokenizedTexts
-from adiabatic_ray.tuning.device_work import to_device
 
 
 @dataclass(frozen=True)
 class TuningTriplets:
-    """Triplets ready to tune or validate on: token ids of the queries, rows of the passage bank."""
+    """Triplets ready to tune or validate on: token ids of the queries, rows of their passages."""
 
     queries: TokenizedTexts
     positive_rows_Q: np.ndarray
     negative_rows_Q: np.ndarray
-    passages_PD: np.ndarray
+    passages: np.ndarray | TokenizedTexts
+    """The bank [P, D]; token ids, where the passage tower is tuned as well."""
     held_PD: torch.Tensor | None = None
-    """The same on the device that tunes."""
+    """The bank on the device that tunes."""
 
     def __len__(self) -> int:
         """Number of triplets."""
         return len(self.queries)
 
     def held_on(self, device: str, free_bytes: int) -> TuningTriplets:
-        """With the passages on a GPU, if they take less than half of its free memory; else as they are."""
-        if device == "cpu" or self.passages_PD.nbytes >= free_bytes // 2:
+        """With the bank on a GPU, if it takes less than half of its free memory; else as they are."""
+        if device == "cpu" or isinstance(self.passages, TokenizedTexts) or self.passages.nbytes >= free_bytes // 2:
             return self
-        return replace(self, held_PD=torch.tensor(self.passages_PD, device=device))
-
-    def passages(self, rows: np.ndarray, device: torch.device) -> torch.Tensor:
-        """Passages [*rows.shape, D] on the device that tunes."""
-        if self.held_PD is None:
-            return to_device(self.passages_PD[rows], device)
-        return self.held_PD[to_device(rows, device)]
+        return replace(self, held_PD=torch.tensor(self.passages, device=device))
 
 
 def seeded_batches(num_samples: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
