@@ -185,11 +185,11 @@ def test_make_reuses_an_environment_until_what_it_was_made_from_changes(installe
 
 
 def test_make_test_reads_the_corpora_beside_the_checkout(installed):
-    assert make(installed, "test").stdout == "-m pytest []\n"
+    assert re.fullmatch(r"-m pytest .*\[\]\n", make(installed, "test").stdout)
     corpora = installed.parent / "shared" / "data"
     corpora.mkdir(parents=True)
-    assert make(installed, "test").stdout == f"-m pytest [{corpora}]\n"
-    assert make(installed, "test", ADIABATIC_DATA="elsewhere").stdout == "-m pytest [elsewhere]\n"
+    assert make(installed, "test").stdout.endswith(f" [{corpora}]\n")
+    assert make(installed, "test", ADIABATIC_DATA="elsewhere").stdout.endswith(" [elsewhere]\n")
 
 
 def test_make_lists_its_targets(checkout):
