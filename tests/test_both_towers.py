@@ -205,6 +205,7 @@ def test_a_sweep_of_one_and_of_two_towers(ray_cluster: None, tmp_path: Path) -> 
             np.testing.assert_array_equal(ours.by_positive_KC, theirs.by_positive_KC)
         if trial.tuning.towers == "both":
             evaluation = plan_evaluation(str(folder), trial.untuned, Quiet())
+            assert "tuned passage tower" in evaluation.tower.notes[0]
             run_evaluation(evaluation, spec.cluster, out, banks, Quiet())
             again = results.read_table(out, "scores", [evaluation.tower_id]).to_pandas()
             assert again.drop(columns="trial_id").equals(scores.drop(columns="trial_id"))

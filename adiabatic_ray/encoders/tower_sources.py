@@ -59,6 +59,8 @@ def read_tower(tower: str, base: Backbone, query_texts: Sequence[str]) -> GivenT
     if (folder / tower_files.FILE_NAME).is_file():
         changed = tower_files.load_changed(folder, base.spec.name, base.encoder_digest)
         _check_shapes(tower, changed, base)
+        if tower_files.passage_part(changed):
+            notes = ("comes with a tuned passage tower, which embeds the passages that it is scored on",)
     else:
         encoder_folder, notes = sentence_folders.encoder_of(_checkpoint(tower, folder), base.spec)
         checkpoint = _load_beside(encoder_folder, base.spec)
