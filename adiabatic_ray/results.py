@@ -151,7 +151,7 @@ def how_to_redo(path: Path) -> str:
         path: file of a table, damaged or missing.
     """
     out, table = path.parent.parent, path.parent.name
-    if table == "untuned":
+    if table in ("untuned", "untuned_queries"):
         return (
             f"delete it if it is there, and in {out / 'trials'} or {out / 'evaluations'} the file of a trial or tower "
             "that was compared with it, and run the same `adiabatic sweep` or `adiabatic evaluate` again"

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 class TrialStatus(StrEnum):
@@ -226,14 +226,40 @@ TABLES: dict[str, pa.Schema] = {
         ),
         **_RANKS,
     ),
+    "cosines": _table(
+        trial_id=_TRIAL,
+        set=_SET,
+        query_language=_QUERY_LANGUAGE,
+        num_texts=(
+            _INT,
+            "texts",
+            "sampled queries: at most 32, evenly spaced over the set's, of pairs over the language's unique ones",
+        ),
+        mean_cosine=(
+            _FLOAT,
+            "1",
+            "mean cosine between a query's untuned and tuned embedding; exactly 1 where the tower did not change; "
+            "rounding of a lower evaluation.precision is in it",
+        ),
+        min_cosine=(_FLOAT, "1", "the lowest of them"),
+    ),
+    "untuned_queries": _table(
+        untuned_id=_UNTUNED_ID,
+        set=_SET,
+        query_language=_QUERY_LANGUAGE,
+        query=(_INT, "1", "number of a sampled query in its set, from 0; pairs: among the language's unique queries"),
+        embedding=(pa.list_(pa.float32()), "embedding units", "under the untuned tower, pooled and not normalised"),
+    ),
     "drift": _table(
         trial_id=_TRIAL,
         tensor=(_TEXT, "name", "parameter tensor of the query tower that the trial may train"),
+        block=(_TEXT, "name", "embeddings, number of the block from 0, or other"),
         num_weights=(_INT, "weights", "its size"),
         movable_frac=(_FLOAT, "frac", "weights that a full step of the trial's rate can move in float32"),
         moved_frac=(_FLOAT, "frac", "weights whose value differs from the untuned one"),
         max_change=(_FLOAT, "weight", "largest absolute change of a weight"),
         l2_change=(_FLOAT, "weight", "Euclidean norm of the change"),
+        l2_relative=(_FLOAT, "frac", "l2_change / l2_untuned; of zeros: 0 where they stayed, else NaN"),
         l2_lost=(
             _FLOAT,
             "weight",
@@ -241,5 +267,11 @@ TABLES: dict[str, pa.Schema] = {
             "null where precision is float32, which forgets it",
         ),
         l2_untuned=(_FLOAT, "weight", "Euclidean norm of the untuned tensor"),
+        largest_untuned=(
+            _FLOAT,
+            "weight",
+            "largest magnitude of a weight of the untuned tensor (W_o of the paper's Table 15)",
+        ),
+        largest_tuned=(_FLOAT, "weight", "the same of the tuned one (W_t); of the paper's Table 14 where it differs"),
     ),
 }

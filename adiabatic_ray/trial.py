@@ -20,7 +20,7 @@ from adiabatic_ray import results
 from adiabatic_ray.encoders import tower_files
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import TrialSpec
-from adiabatic_ray.statistics import counts, score_tables
+from adiabatic_ray.statistics import cosine_tables, counts, score_tables
 from adiabatic_ray.statistics.counts import Counts
 from adiabatic_ray.tuning.news import EpochReport, Tuned
 
@@ -115,7 +115,7 @@ def run_trial(
 
 
 def write_scores(out: Path, file_id: str, untuned: Sequence[Counts], tuned: Sequence[Counts]) -> None:
-    """Write the tables that a tower's counts give: `scores`, `aggregates`, `rankings`, `influence`.
+    """Write the tables that a tower's counts give: `scores`, `aggregates`, `rankings`, `influence`, `cosines`.
 
     Raises:
         OSError: a table cannot be written.
@@ -125,6 +125,7 @@ def write_scores(out: Path, file_id: str, untuned: Sequence[Counts], tuned: Sequ
         ("aggregates", score_tables.aggregate_rows),
         ("rankings", score_tables.ranking_rows),
         ("influence", counts.influence_rows),
+        ("cosines", cosine_tables.cosine_rows),
     ):
         results.write_table(out, table, file_id, rows(file_id, untuned, tuned))
 

@@ -9,6 +9,7 @@
 - `comparison_tables.print_comparison(comparison, console)`: the same for a terminal.
 - `beside_paper.lay_beside(out, number)`, `beside_tables.print_beside(beside, console)`: a sweep beside a table of the
   paper; `paper_tables.read_table(number)`: that table.
+- `layers.most_changed(sweep)`, `layers.block_table(sweep)`, `layer_tables.print_layers(out, console)`: what moved.
 - `terminal.tables(sweep)`, `terminal.completeness_line(sweep)`: the sweep for a terminal.
 - `report.write_report(out)`: all of it into `OUT/report/`.
 

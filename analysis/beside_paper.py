@@ -9,7 +9,7 @@ Where the paper names no setting (the seed) each trial stands by itself: the tab
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from adiabatic_ray.spec import TrialSpec
 
 from .comparison import compare_trials
 from .curves import count_pairs
+from .layers import definition_of, ranked, rows_by_trial
 from .load import Sweep, load_sweep, read_whole
-from .paper_sets import our_set, set_deviations, source_deviations
+from .paper_sets import SETS, our_set, set_deviations, source_deviations
 from .paper_settings import describe, in_words, same_setting, trial_settings, varying
 from .paper_tables import PairChange, PaperRow, PaperTable, Quantity, Value, read_table
 
@@ -35,7 +36,7 @@ class Line:
     paper: Value | None
     """None: not legible in the text that the table was read from."""
     ours: Value | None = None
-    """None: not evaluated here."""
+    """None: not evaluated here; of layers, no other one changed."""
     low: float = math.nan
     """95% interval of ours, paired and clustered; NaN where the results tables have none."""
     high: float = math.nan
@@ -54,6 +55,10 @@ class Match:
     lines: tuple[Line, ...]
     note: str = ""
     """Why a trial that is done has no numbers of ours."""
+
+    def is_among_the_papers(self, line: Line) -> bool:
+        """Whether the layer that a line names here is any of those that the paper names in this row."""
+        return line.ours is not None and line.ours in [other.paper for other in self.lines]
 
 
 @dataclass(frozen=True)
@@ -80,15 +85,10 @@ def lay_beside(out: Path, number: int) -> Beside:
         number: as the paper counts its tables.
 
     Raises:
-        ValueError: no such table, or one that names layers instead of measuring encoders.
+        ValueError: no such table.
         ResultsError: a folder that cannot be analysed, see `load_sweep`.
     """
     table = read_table(number)
-    if table.names_layers:
-        raise ValueError(
-            f"a sweep is laid beside measures of its encoders, got Table {number}, which names the most changed "
-            "layers; analysis.paper_tables.read_table has it"
-        )
     sweep = load_sweep(out)
     ours = {trial_id: trial_settings(trial) for trial_id, trial in sweep.trial_specs.items()}
     if table.untuned:
@@ -154,7 +154,7 @@ def _deviations(
         if not table.untuned:
             found += [(1, line) for line in source_deviations(row, trial)]
         names = dict.fromkeys(quantity.set for quantity in row.values)
-        found += [(2, line) for name in names for line in set_deviations(name, row, trial)]
+        found += [(2, line) for name in names if name in SETS for line in set_deviations(name, row, trial)]
     return [line for _, line in sorted(dict.fromkeys(found), key=lambda one: one[0])]
 
 
@@ -166,6 +166,8 @@ def _match(
     empty = tuple(Line(quantity, value) for quantity, value in row.values.items())
     if status != TrialStatus.COMPLETE:
         return Match(settings, trial_id, status, empty)
+    if table.names_layers:
+        return Match(settings, trial_id, status, tuple(_layer_lines(sweep, table, row, trial_id)))
     scores = sweep.scores[sweep.scores["trial_id"] == trial_id]
     ranks: pd.DataFrame | None = None
     if table.compared_with is not None:
@@ -192,6 +194,13 @@ def _trial_to_compare_with(
         if other != trial_id and is_alike and _agree(base, ours[other], varied):
             return other
     return None
+
+
+def _layer_lines(sweep: Sweep, table: PaperTable, row: PaperRow, trial_id: str) -> Iterator[Line]:
+    """The paper's most changed layers and ours, by the definition of the table."""
+    ours = ranked(rows_by_trial(sweep)[trial_id], definition_of(table.number))
+    for place, (quantity, value) in enumerate(row.values.items()):
+        yield Line(quantity, value, ours[place][0] if place < len(ours) else None)
 
 
 def _line(

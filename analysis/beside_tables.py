@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .beside_paper import Beside, Line, Match
+from .layers import definition_of
 from .paper_settings import describe
 from .paper_tables import PairChange, PaperTable, Quantity
 from .terminal import completeness_line, percent
@@ -34,6 +35,10 @@ UNTUNED_LEGEND = (
     "PND in % of the untuned encoder: of all comparisons of a set, and the mean over language pairs; e-n, e-c: "
     "entailment against neutral and against contradiction. ours - paper: percentage points. -: not here."
 )
+LAYERS_LEGEND = (
+    "The two most changed layers, the most changed first. Change: {definition}, in magnitude. listed: whether ours is "
+    "either of the paper's two in the row. Names leave out `encoder.layer.`. -: no other layer changed, or no result."
+)
 
 
 def print_beside(beside: Beside, console: Console) -> None:
@@ -47,13 +52,16 @@ def print_beside(beside: Beside, console: Console) -> None:
     say(completeness_line(sweep), None if sweep.completeness.is_whole else "bold red")
     num_matched = len(table.rows) - len(beside.rows_alone)
     say(f"{num_matched} of the paper's {len(table.rows)} rows have a trial here.")
+    if table.names_layers:
+        lines = [match.is_among_the_papers(line) for match in beside.matches for line in match.lines if line.ours]
+        say(f"{sum(lines)} of {len(lines)} layers named here are among the paper's two of their row.")
     if beside.deviations:
         say("\nNot the paper's:")
         for line in beside.deviations:
             say(f"- {line}")
     for match in beside.matches:
         console.print()
-        console.print(_block(match))
+        console.print(_layers(match) if table.names_layers else _block(match))
         if match.note:
             say(f"no numbers of ours: {match.note}", "bold red")
     if beside.rows_alone:
@@ -70,19 +78,41 @@ def print_beside(beside: Beside, console: Console) -> None:
 def _legend(table: PaperTable) -> str:
     if table.untuned:
         return UNTUNED_LEGEND
+    if table.names_layers:
+        return LAYERS_LEGEND.format(definition=definition_of(table.number).title)
     return LEGEND.format(against="against a tuned encoder" if table.compared_with else "against the untuned encoder")
 
 
-def _block(match: Match) -> Table:
+def _empty(match: Match) -> Table:
+    """A table without columns, with settings and trial above it."""
     status = "" if match.status == "COMPLETE" else f", {match.status}"
     title = ": ".join(text for text in (describe(match.settings), f"{match.trial_id}{status}") if text)
-    made = Table(
+    return Table(
         title=Text(title, style="table.title"),
         title_justify="left",
         box=None,
         padding=(0, 1, 0, 0),
         header_style="bold",
     )
+
+
+def _layers(match: Match) -> Table:
+    made = _empty(match)
+    for heading in ("paper", "ours"):
+        made.add_column(heading, overflow="fold")
+    made.add_column("listed", no_wrap=True)
+    for line in match.lines:
+        listed = "yes" if match.is_among_the_papers(line) else "no"
+        made.add_row(
+            "?" if line.paper is None else str(line.paper),
+            "-" if line.ours is None else Text(str(line.ours)),
+            "-" if line.ours is None else listed,
+        )
+    return made
+
+
+def _block(match: Match) -> Table:
+    made = _empty(match)
     made.add_column("")
     made.add_column("measure")
     for heading in ("paper", "ours", "95% interval\n[clustered]", "ours - paper"):

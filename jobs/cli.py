@@ -63,6 +63,21 @@ def beside(
 
 @app.command()
 @user_errors
+def layers(
+    out: ResultsArgument,
+    csv: Annotated[bool, typer.Option("--csv", help="All of it as CSV, with names of the settings that vary.")] = False,
+) -> None:
+    """Print each trial's most changed layers, as in Tables 14 and 15 of the paper. Needs no torch, Ray or MLflow."""
+    from .reporting import most_changed, print_layers
+
+    if csv:
+        typer.echo(most_changed(out).to_csv(index=False), nl=False)
+    else:
+        print_layers(out, plain_console())
+
+
+@app.command()
+@user_errors
 def sync(out: ResultsArgument, tracking_uri: run_sweep.UriOption = None) -> None:
     """Write everything that a results folder holds into MLflow; safe to repeat, catches up after an outage."""
     prepare_environment()

@@ -9,6 +9,8 @@ if TYPE_CHECKING or __package__ == "jobs":  # a checkout, or a job's working dir
     from analysis.beside_tables import print_beside
     from analysis.comparison import compare_trials, read_comparison
     from analysis.comparison_tables import print_comparison
+    from analysis.layer_tables import print_layers
+    from analysis.layers import most_changed
     from analysis.load import trial_spec
     from analysis.markdown import table_lines
     from analysis.records import tuned_trial
@@ -20,6 +22,8 @@ else:  # installed: both are inside the package
     from adiabatic_ray.analysis.beside_tables import print_beside
     from adiabatic_ray.analysis.comparison import compare_trials, read_comparison
     from adiabatic_ray.analysis.comparison_tables import print_comparison
+    from adiabatic_ray.analysis.layer_tables import print_layers
+    from adiabatic_ray.analysis.layers import most_changed
     from adiabatic_ray.analysis.load import trial_spec
     from adiabatic_ray.analysis.markdown import table_lines
     from adiabatic_ray.analysis.records import tuned_trial
@@ -39,8 +43,10 @@ __all__ = [
     "compare_trials",
     "evaluation_lines",
     "lay_beside",
+    "most_changed",
     "print_beside",
     "print_comparison",
+    "print_layers",
     "print_report",
     "read_boundaries",
     "read_comparison",

@@ -13,6 +13,8 @@ PURPOSES = {
     "rankings": "one row a rank measure of a triplet set: the mean over its queries",
     "influence": "per statistic, the change of errors and ranks by cluster: enough to bootstrap any aggregate",
     "untuned": "per statistic, what the untuned backbone counts by cluster; one file for each `untuned_id`",
+    "cosines": "one row a set and query language: how far tuning turned the embeddings of a sample of queries",
+    "untuned_queries": "one row a sampled query: its untuned embedding; one file for each `untuned_id`",
     "drift": "one row a trainable tensor: what could move and what moved",
 }
 

@@ -25,6 +25,7 @@ from adiabatic_ray import results, schemas
 from adiabatic_ray.sources import XNLI_LANGUAGES, PairFile, TripletFile
 from adiabatic_ray.spec import BackboneSpec, EvaluationSpec, SweepSpec, TrialSpec, TuningSpec
 from adiabatic_ray.statistics import metrics
+from adiabatic_ray.statistics.blocks import block_of
 from adiabatic_ray.statistics.counts import MEASURES, RANK_MEASURES, Counts, influence_rows, no_ranks, untuned_rows
 from adiabatic_ray.statistics.score_tables import score_rows
 
@@ -58,6 +59,9 @@ class Plan:
     text_seed: int = 0
     exact: bool = True
     has_pairs: bool = True
+    layers: Mapping[float, Mapping[str, tuple[float, float, float]]] = field(default_factory=dict)
+    """Rate -> tensor -> largest weight untuned and tuned, displacement relative to the norm; at other rates one of two
+    tensors moves."""
     pinned: bool = False
     """Ids of pinned trials, as the orchestrator writes them, while the specification stays as it was given."""
 
@@ -91,9 +95,10 @@ def write_planted(out: Path, plan: Plan) -> SweepSpec:
             compared = trial.trial_id, texts.untuned_counts(), texts.tuned_counts(aim)
             results.write_table(out, "scores", trial.trial_id, score_rows(*compared))
             results.write_table(out, "influence", trial.trial_id, influence_rows(*compared))
+            results.write_table(out, "cosines", trial.trial_id, _cosine_rows(trial.trial_id, plan))
         results.write_table(out, "curves", trial.trial_id, [_curve_row(trial.trial_id)])
-        drift = _drift_rows(trial.trial_id, is_moved=status not in _STILL and rate > 0)
-        results.write_table(out, "drift", trial.trial_id, drift)
+        layers = plan.layers.get(rate, UNMOVED if status in _STILL or rate == 0 else MOVED)
+        results.write_table(out, "drift", trial.trial_id, _drift_rows(trial.trial_id, layers))
         results.write_table(out, "trials", trial.trial_id, [_trial_row(spec.name, trial, status)])
     return spec
 
@@ -184,12 +189,47 @@ _STILL = {"UNTUNED", "UNMOVED"}
 TUNING_COLUMNS = set(TuningSpec.model_fields) & set(schemas.TABLES["trials"].names)
 
 
-def _drift_rows(trial_id: str, is_moved: bool) -> list[dict[str, Any]]:
-    """Two tensors, of which one moves, or none."""
-    numbers = {name: 0.5 for name in ("movable_frac", "max_change", "l2_change", "l2_untuned")}
+UNMOVED = {"norm.weight": (1.0, 1.0, 0.0), "dense.weight": (1.0, 1.0, 0.0)}
+MOVED = UNMOVED | {"dense.weight": (1.0, 1.5, 0.5)}
+
+
+def _drift_rows(trial_id: str, layers: Mapping[str, tuple[float, float, float]]) -> list[dict[str, Any]]:
+    """Tensors of 50 weights and norm 2; of those that go anywhere a quarter of the weights move."""
     return [
-        {"trial_id": trial_id, "tensor": name, "num_weights": 50, "moved_frac": moved_frac, "l2_lost": None} | numbers
-        for name, moved_frac in (("norm.weight", 0.0), ("dense.weight", 0.25 if is_moved else 0.0))
+        {
+            "trial_id": trial_id,
+            "tensor": name,
+            "block": block_of(name),
+            "num_weights": 50,
+            "movable_frac": 0.5,
+            "moved_frac": 0.25 if relative > 0 else 0.0,
+            "max_change": relative,
+            "l2_change": 2 * relative,
+            "l2_relative": relative,
+            "l2_lost": None,
+            "l2_untuned": 2.0,
+            "largest_untuned": before,
+            "largest_tuned": after,
+        }
+        for name, (before, after, relative) in layers.items()
+    ]
+
+
+def _cosine_rows(trial_id: str, plan: Plan) -> list[dict[str, Any]]:
+    """Mean cosines of .99 for triplet sets; for labelled pairs .99, .98, ... language after language."""
+    languages = XNLI_LANGUAGES[: plan.num_languages] if plan.has_pairs else ()
+    means = [(TUNED, "", 0.99), (HELD_OUT, "", 0.99)]
+    means += [(PAIRS, language, 1 - 0.01 * place) for place, language in enumerate(languages, start=1)]
+    return [
+        {
+            "trial_id": trial_id,
+            "set": name,
+            "query_language": language,
+            "num_texts": 32,
+            "mean_cosine": mean,
+            "min_cosine": mean - 0.1,
+        }
+        for name, language, mean in means
     ]
 
 

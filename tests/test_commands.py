@@ -39,7 +39,7 @@ def refused(result: Result, *words: str) -> None:
 
 def test_help_names_every_command() -> None:
     output = run("--help").output
-    for command in ("sweep", "evaluate", "export", "compare", "report", "sync", "sweeps", "data"):
+    for command in ("sweep", "evaluate", "export", "compare", "layers", "report", "sync", "sweeps", "data"):
         assert command in output
         assert run(command, "--help").exit_code == 0
 
@@ -166,7 +166,7 @@ def test_a_broken_sweep_file_says_where(tmp_path: Path, text: str, words: list[s
     refused(run("sweep", tmp_path / "broken.py", "--dry-run"), "broken.py", *words)
 
 
-@pytest.mark.parametrize("command", ["report", "sync"])
+@pytest.mark.parametrize("command", ["report", "layers", "sync"])
 def test_a_folder_without_results_is_named(tmp_path: Path, command: str) -> None:
     refused(run(command, tmp_path), str(tmp_path))
 

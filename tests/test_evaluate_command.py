@@ -28,7 +28,7 @@ from tests.small_sweep import small_sweep
 from tests.tiny import save_tiny_bert
 
 RATES = (1e-4, 1e-2)
-TABLES = ("scores", "aggregates", "rankings", "influence")
+TABLES = ("scores", "aggregates", "rankings", "influence", "cosines")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ LAYERS: tuple[dict[str, str], ...] = (
     {
         "": "__init__ spec step_rules sources paper small schemas results provenance events",
         "statistics": "metrics ranking counts significance inference preservation simultaneous language_groups "
-        "score_tables drift step_resolution",
+        "score_tables blocks drift query_samples cosine_tables step_resolution",
     },
     # torch: texts, encoders, tuning, scoring; runs and is tested without Ray
     {
@@ -61,6 +61,7 @@ ANALYSIS_MODULES = {
     "statistics.significance",
     "statistics.counts",
     "statistics.score_tables",
+    "statistics.drift",
 }
 SWEEPS_MODULES = {"spec", "sources", "paper"}
 FOLDERS = ("adiabatic_ray", "analysis", "jobs", "sweeps")
@@ -211,7 +212,7 @@ def test_every_layer_has_files():
         ("adiabatic_ray/orchestration/orchestrator.py", "from ..analysis import boundary", "stay inside their folder"),
         (
             "analysis/load.py",
-            "from adiabatic_ray.statistics.drift import x",
+            "from adiabatic_ray.statistics.inference import x",
             "analysis imports from adiabatic_ray only",
         ),
         ("analysis/load.py", "import torch", "analysis imports only"),

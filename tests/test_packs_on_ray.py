@@ -93,7 +93,7 @@ def test_a_killed_tuner_costs_an_epoch_and_changes_nothing(
         outcome = run_sweep(spec, tmp_path / name, tmp_path / "banks", listener)
         assert set(outcome.statuses.values()) == {TrialStatus.COMPLETE} and len(outcome.statuses) == 6
     assert len(killer.killed) == 1
-    for table in ("trials", "curves", "scores", "influence", "drift"):
+    for table in ("trials", "curves", "scores", "influence", "cosines", "drift"):
         one, other = (_table(tmp_path / name, table, spec).to_pandas() for name in ("whole", "killed"))
         assert one.equals(other), table
     assert not list((tmp_path / "killed" / "states").glob("*.safetensors"))

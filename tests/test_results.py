@@ -69,7 +69,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     path = results.write_table(tmp_path, "curves", "t", [CURVE])
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({"schema_version": "99"}), path)
-    with pytest.raises(ResultsError, match="must have schema version 4, got 99"):
+    with pytest.raises(ResultsError, match="must have schema version 5, got 99"):
         results.read_table(tmp_path, "curves")
 
 

@@ -38,7 +38,7 @@ from tests.small_sweep import small_sweep
 pytestmark = pytest.mark.ray
 CHECKOUT = Path(__file__).resolve().parent.parent
 TIMES = {"started_at", "finished_at", "tune_s", "evaluate_s", "elapsed_s", "peak_memory_bytes", "provenance_json"}
-COMPARED = ("trials", "curves", "scores", "aggregates", "rankings", "influence", "drift")
+COMPARED = ("trials", "curves", "scores", "aggregates", "rankings", "influence", "cosines", "drift")
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +110,8 @@ def test_rate_zero_changes_nothing_and_frozen_tensors_stay(
     assert changed_tensors(backbone, changed).keys() == changed.keys()
     scores = results.read_table(tmp_path / "out", "scores", [control.trial_id]).to_pandas()
     assert (scores["errors_tuned"] == scores["errors_untuned"]).all() and (scores["clustered_p"] == 1).all()
+    means = [results.read_table(tmp_path / "out", "cosines", [one.trial_id])["mean_cosine"] for one in (control, tuned)]
+    assert set(means[0].to_pylist()) == {1.0} and max(means[1].to_pylist()) < 1
 
 
 def test_a_lower_precision_is_told_and_a_rate_of_zero_still_changes_nothing(
@@ -130,6 +132,7 @@ def test_a_lower_precision_is_told_and_a_rate_of_zero_still_changes_nothing(
     control, _ = pin_trials(spec, Loader())
     scores = results.read_table(tmp_path / "out", "scores", [control.trial_id]).to_pandas()
     assert (scores["errors_tuned"] == scores["errors_untuned"]).all()
+    assert set(results.read_table(tmp_path / "out", "cosines", [control.trial_id])["min_cosine"].to_pylist()) == {1.0}
 
 
 def test_groups_that_are_scored_on_the_same_sets_share_them(
@@ -328,6 +331,7 @@ def test_mlflow_out_of_reach_costs_nothing_and_sync_catches_up(inputs_folder: Pa
         assert [point.step for point in history] == [0, 1, 2]
         assert "mine/cosine/improvement" in child.data.metrics
         assert "pairs/same-near/cosine/clustered_degraded" in child.data.metrics
+        assert {"drift/l2_relative", "drift/1/l2_relative", "cosine/pairs/lowest_language"} <= child.data.metrics.keys()
 
 
 def test_the_specification_is_kept_with_the_results(ray_cluster: None, inputs_folder: Path, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from adiabatic_ray.statistics.blocks import in_embeddings
+
 _PARTS = ("a", "i", "od")
 _BLOCK_ELEMENT = re.compile(r"B(\d+)(?:-(\d+))?((?:a|i|od)(?:,(?:a|i|od))*)?")
 _NUMBERED = re.compile(r"(?:(?<=\.)|^)(\d+)\.")
@@ -168,9 +170,9 @@ def _matches(element: str, names: Sequence[str], num_blocks: int) -> list[str]:
     """Names that one element stands for; at least one."""
     block = _BLOCK_ELEMENT.fullmatch(element)
     if element in ("emb", "embeddings"):
-        hits = [name for name in names if _in_embeddings(name)]
+        hits = [name for name in names if in_embeddings(name)]
     elif element == "emb.base":
-        hits = [name for name in names if _in_embeddings(name) and not _is_embedding_norm(name)]
+        hits = [name for name in names if in_embeddings(name) and not _is_embedding_norm(name)]
     elif element == "output.dense.weight":
         beginnings = _part_beginnings(find_block_prefix(names, num_blocks), range(num_blocks), ("od",))
         hits = [name for name in names if name.startswith(beginnings) and name.endswith(".weight")]
@@ -185,10 +187,6 @@ def _matches(element: str, names: Sequence[str], num_blocks: int) -> list[str]:
             f"{_near_misses(element, names, num_blocks)}"
         )
     return hits
-
-
-def _in_embeddings(name: str) -> bool:
-    return name.startswith("embeddings.") or name in ("shared.weight", "encoder.embed_tokens.weight")
 
 
 def _is_embedding_norm(name: str) -> bool:

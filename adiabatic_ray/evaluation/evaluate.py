@@ -5,13 +5,13 @@ query language of a pair set or a fixed range of queries of a triplet set, whoev
 shard. The untuned tower goes through the same shards.
 
 Legend: L languages, U unique queries a language, N pairs, C clusters, R relations, M measures (cosine, distance),
-Q queries, P passages, D embedding size, K = statistics of a set, ordered as `Counts.keys`.
+Q queries, S sampled queries, P passages, D embedding size, K = statistics of a set, ordered as `Counts.keys`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from adiabatic_ray.evaluation.encode import encode_together
 from adiabatic_ray.spec import Precision
 from adiabatic_ray.statistics import metrics
 from adiabatic_ray.statistics.counts import MEASURES, Counts, Key, merge, no_ranks
+from adiabatic_ray.statistics.query_samples import QuerySample, sampled_queries
 from adiabatic_ray.statistics.ranking import rank_measures
 
 SHARD_QUERIES = 1024
@@ -110,9 +111,10 @@ def score_shard(
             )
         try:
             if isinstance(prepared, PreparedPairs):
-                found.append(_count_pairs(prepared, prepared.shards.index(shard), queries_QD, closeness))
+                counts = _count_pairs(prepared, prepared.shards.index(shard), queries_QD, closeness)
             else:
-                found.append(_count_triplets(prepared, shard, queries_QD, closeness))
+                counts = _count_triplets(prepared, shard, queries_QD, closeness)
+            found.append(replace(counts, samples=_samples(prepared, shard, queries_QD)))
         except ValueError as error:
             found.append(error)
     return found
@@ -152,6 +154,18 @@ def checked(parts: Iterable[Counts | ValueError]) -> list[Counts]:
             raise part
         counts.append(part)
     return counts
+
+
+def _samples(prepared: Prepared, shard: tuple[int, int], queries_QD: np.ndarray) -> dict[str, QuerySample]:
+    """Embeddings of the sampled queries that are in a shard."""
+    start, stop = shard
+    if isinstance(prepared, PreparedPairs):
+        language = prepared.languages[prepared.shards.index(shard)]
+        queries_S = sampled_queries(stop - start)
+        return {language: QuerySample(queries_S, queries_QD[queries_S])}
+    queries_S = sampled_queries(len(prepared.queries))
+    queries_S = queries_S[(start <= queries_S) & (queries_S < stop)]
+    return {"": QuerySample(queries_S, queries_QD[queries_S - start])}
 
 
 def _count_pairs(prepared: PreparedPairs, query_place: int, queries_UD: np.ndarray, closeness: Closeness) -> Counts:

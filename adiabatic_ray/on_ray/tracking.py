@@ -30,7 +30,7 @@ from mlflow.tracking import MlflowClient
 from adiabatic_ray import results
 from adiabatic_ray.events import EpochEvent
 from adiabatic_ray.schemas import TrialStatus
-from adiabatic_ray.statistics import metrics, significance
+from adiabatic_ray.statistics import drift, metrics, significance
 
 TRIAL_TAG, RESULTS_TAG = "adiabatic.trial_id", "adiabatic.results"
 _PARENT_TAG, _NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
@@ -215,10 +215,11 @@ def sync(out: Path, uri: str | None) -> int:
 
 
 def final_measures(out: Path, trial_id: str) -> dict[str, float]:
-    """A trial's measures for MLflow: per set, relation and measure, from the `scores` table.
+    """A trial's measures for MLflow, from the tables `scores`, `drift` and `cosines`.
 
-    Triplets: improvement. Pairs: improvement of the mean PND over language pairs, and the number of pairs improved and
-    degraded by the paper's z-test (|z| > 1.96) and by the clustered test (Benjamini-Hochberg, 5%).
+    Per set, relation and measure, triplets: improvement. Pairs: improvement of the mean PND over language pairs, and
+    the number of pairs improved and degraded by the paper's z-test (|z| > 1.96) and by the clustered test
+    (Benjamini-Hochberg, 5%). Then how far the tower went, in weights and in embeddings.
     """
     scores = results.read_table(out, "scores", [trial_id]).to_pandas()
     measures: dict[str, float] = {}
@@ -236,6 +237,29 @@ def final_measures(out: Path, trial_id: str) -> dict[str, float]:
         for test, significant in tests.items():
             measures[f"{prefix}/{test}_improved"] = float((significant & (tuned < untuned)).sum())
             measures[f"{prefix}/{test}_degraded"] = float((significant & (tuned > untuned)).sum())
+    return measures | _drift_measures(out, trial_id) | _cosine_measures(out, trial_id)
+
+
+def _drift_measures(out: Path, trial_id: str) -> dict[str, float]:
+    """Of the whole tower, and for each block its displacement relative to its norm."""
+    rows = results.read_table(out, "drift", [trial_id]).to_pylist()
+    measures = {
+        "/".join(part for part in ("drift", tower, name) if part): float(numbers[name])
+        for tower, numbers in drift.by_tower(rows).items()
+        for name in ("l2_change", "l2_relative", "moved_frac", "max_change")
+    }
+    blocks = drift.by_block(rows)
+    return measures | {f"drift/{block}/l2_relative": float(blocks[block]["l2_relative"]) for block in blocks}
+
+
+def _cosine_measures(out: Path, trial_id: str) -> dict[str, float]:
+    """Of each set the mean over its query languages, and of labelled pairs the language that was turned most."""
+    cosines = results.read_table(out, "cosines", [trial_id]).to_pandas()
+    measures: dict[str, float] = {}
+    for name, group in cosines.groupby("set", sort=False):
+        measures[f"cosine/{name}/mean"] = float(group["mean_cosine"].mean())
+        if len(group) > 1:
+            measures[f"cosine/{name}/lowest_language"] = float(group["mean_cosine"].min())
     return measures
 
 

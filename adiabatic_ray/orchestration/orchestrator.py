@@ -35,7 +35,7 @@ from adiabatic_ray.on_ray.tuners import place_tuners
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, TuningSpec, UntunedSpec
-from adiabatic_ray.statistics import counts
+from adiabatic_ray.statistics import cosine_tables, counts
 from adiabatic_ray.statistics.counts import Counts
 from adiabatic_ray.statistics.step_resolution import StepResolution, StepResolutions
 from adiabatic_ray.tuning.optim import check_optimizer
@@ -230,15 +230,19 @@ def _untuned(
 
 
 def untuned_counts(untuned_id: str, score: Callable[[], list[Counts]], out: Path) -> list[Counts]:
-    """Counts of an untuned backbone: from the results folder when they are there, else scored and kept there.
+    """Counts and samples of an untuned backbone: from the results folder when they are there, else scored and kept.
 
     Raises:
         ResultsError: a table of another schema version.
         OSError: the folder cannot be written.
     """
-    if not results.table_path(out, "untuned", untuned_id).is_file():
-        results.write_table(out, "untuned", untuned_id, counts.untuned_rows(untuned_id, score()))
-    return counts.counts_from_rows(results.read_table(out, "untuned", [untuned_id]).to_pylist())
+    tables = {"untuned": counts.untuned_rows, "untuned_queries": cosine_tables.query_rows}
+    if not all(results.table_path(out, table, untuned_id).is_file() for table in tables):
+        scored = score()
+        for table, rows in tables.items():
+            results.write_table(out, table, untuned_id, rows(untuned_id, scored))
+    counted, sampled = (results.read_table(out, table, [untuned_id]).to_pylist() for table in tables)
+    return cosine_tables.with_samples(counts.counts_from_rows(counted), sampled)
 
 
 def _record_precision(

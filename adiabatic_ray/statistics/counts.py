@@ -1,5 +1,7 @@
 """What scoring a tower leaves behind: error counts, and rank measures a query, by statistic and cluster.
 
+A few queries' embeddings come along (`query_samples`).
+
 Counts are integers and rank measures belong to one query each, so partial results merge exactly: one actor, many actors
 and no Ray at all give the same. Every test and every interval is computed from these arrays, now (`score_tables`) or
 later, from the tables that hold them.
@@ -13,11 +15,13 @@ measures, ordered as `RANK_MEASURES`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
+from adiabatic_ray.statistics.query_samples import QuerySample, merge_samples
 
 MEASURES = ("cosine", "distance")
 RANK_MEASURES = ("reciprocal_rank", "average_precision", "precision_at_1")
@@ -45,6 +49,9 @@ class Counts:
     cluster_of_query_Q: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
     """int32; triplets: cluster of each query, 0 and up, in the whole set. Empty where each query is its own, and for
     pairs, whose columns are clusters already."""
+    samples: Mapping[str, QuerySample] = field(default_factory=dict, kw_only=True)
+    """Embeddings of sampled queries by query language, '' for triplets. No part of the `untuned` and `influence`
+    tables: `cosine_tables` has those that hold what comes of them."""
 
     @property
     def num_clusters(self) -> int:
@@ -109,6 +116,7 @@ def merge(parts: Sequence[Counts]) -> Counts:
         first.kind,
         tuple(key for part in parts for key in part.keys) if is_pairs else first.keys,
         *(np.concatenate(arrays, axis=0 if is_pairs else -1) for arrays in zip(*map(_arrays, parts), strict=True)),
+        samples=merge_samples(part.samples for part in parts),
     )
 
 
