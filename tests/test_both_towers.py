@@ -13,7 +13,7 @@ from torch.nn import functional
 from adiabatic_ray import results
 from adiabatic_ray.encoders import tower_files
 from adiabatic_ray.encoders.backbones import Backbone, load_backbone
-from adiabatic_ray.encoders.tower_files import PASSAGE_TOWER, passage_part, query_part
+from adiabatic_ray.encoders.tower_files import passage_part, query_part
 from adiabatic_ray.encoders.towers import tuned_tower
 from adiabatic_ray.evaluation.encode import encode, pad
 from adiabatic_ray.evaluation.evaluate import score_sets
@@ -24,6 +24,7 @@ from adiabatic_ray.orchestration.tower_evaluation import plan_evaluation, run_ev
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import TuningSpec, with_changes
 from adiabatic_ray.statistics import counts
+from adiabatic_ray.statistics.blocks import PASSAGE_TOWER
 from adiabatic_ray.tuning.news import EpochReport, Tuned
 from adiabatic_ray.tuning.pack import Pack
 from adiabatic_ray.tuning.tune import trainable_names, tune, tuned_names

@@ -14,15 +14,14 @@ import safetensors
 from safetensors.numpy import save
 
 from adiabatic_ray.results import replacing
+from adiabatic_ray.statistics.blocks import PASSAGE_TOWER
 
 Tensor = TypeVar("Tensor")
 FILE_NAME = "tower.safetensors"
-PASSAGE_TOWER = "passage_tower."
-"""Stands before the names of the passage tower's tensors, where it is tuned as well; the query tower's have none."""
 
 
 def query_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of the query tower."""
+    """Those of the query tower, whose names have no prefix."""
     return {name: value for name, value in tensors.items() if not name.startswith(PASSAGE_TOWER)}
 
 

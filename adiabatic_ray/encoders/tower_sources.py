@@ -24,6 +24,7 @@ from adiabatic_ray.encoders import sentence_folders, tower_files, towers
 from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, load_backbone
 from adiabatic_ray.encoders.checkpoints import download
 from adiabatic_ray.spec import BackboneSpec
+from adiabatic_ray.statistics.blocks import PASSAGE_TOWER
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _ONLY_TRAINING = re.compile(r"dropout|initializer|use_cache|bos_token|eos_token")
@@ -145,7 +146,7 @@ def _architecture(backbone: Backbone) -> dict[str, Any]:
 
 def _check_shapes(tower: str, tensors: Mapping[str, np.ndarray], base: Backbone) -> None:
     for name, value in tensors.items():
-        its_name = name.removeprefix(tower_files.PASSAGE_TOWER)
+        its_name = name.removeprefix(PASSAGE_TOWER)
         wanted = base.weights[its_name].shape if its_name in base.weights else "none"
         if value.shape != wanted:
             raise ValueError(

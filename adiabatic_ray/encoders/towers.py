@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from adiabatic_ray.encoders.backbones import Backbone, Tower
-from adiabatic_ray.encoders.tower_files import PASSAGE_TOWER
+from adiabatic_ray.statistics.blocks import PASSAGE_TOWER
 
 
 def untuned_tensor(backbone: Backbone, name: str) -> np.ndarray:

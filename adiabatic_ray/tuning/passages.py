@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts
-from adiabatic_ray.encoders.tower_files import PASSAGE_TOWER, passage_part
+from adiabatic_ray.encoders.tower_files import passage_part
+from adiabatic_ray.statistics.blocks import PASSAGE_TOWER
 from adiabatic_ray.tuning.device_work import to_device
 from adiabatic_ray.tuning.lone_tower import LoneTower
 from adiabatic_ray.tuning.tuning_data import TuningTriplets

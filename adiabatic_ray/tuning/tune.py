@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from adiabatic_ray.encoders import freezing, towers
 from adiabatic_ray.encoders.backbones import Backbone
-from adiabatic_ray.encoders.tower_files import PASSAGE_TOWER
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.statistics import drift
+from adiabatic_ray.statistics.blocks import PASSAGE_TOWER
 from adiabatic_ray.tuning.news import EpochReport, Trained, Tuned
 from adiabatic_ray.tuning.pack import Pack
 from adiabatic_ray.tuning.tuning_data import TuningTriplets
