@@ -130,7 +130,7 @@ def ranked(rows: Sequence[Mapping[str, Any]], definition: Definition) -> list[tu
 def rows_by_trial(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
     """Rows of the `drift` table by finished trial, in the order of the sweep."""
     of_trial = {trial_id: rows.to_dict("records") for trial_id, rows in sweep.drift.groupby("trial_id", sort=False)}
-    return {trial_id: cast("list[dict[str, Any]]", of_trial[trial_id]) for trial_id in sweep.trials["trial_id"]}
+    return {trial_id: cast("list[dict[str, Any]]", of_trial.get(trial_id, [])) for trial_id in sweep.trials["trial_id"]}
 
 
 def _loaded(sweep: Sweep | Path) -> Sweep:
