@@ -252,7 +252,11 @@ TABLES: dict[str, pa.Schema] = {
     ),
     "drift": _table(
         trial_id=_TRIAL,
-        tensor=(_TEXT, "name", "parameter tensor of the query tower that the trial may train"),
+        tensor=(
+            _TEXT,
+            "name",
+            "parameter tensor that the trial may train; `passage_tower.` stands before those of a passage tower",
+        ),
         block=(_TEXT, "name", "embeddings, number of the block from 0, or other"),
         num_weights=(_INT, "weights", "its size"),
         movable_frac=(_FLOAT, "frac", "weights that a full step of the trial's rate can move in float32"),
