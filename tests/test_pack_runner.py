@@ -185,20 +185,27 @@ def test_a_failing_device_ends_every_call_and_all_go_on_from_where_they_were_sav
 
 
 def test_a_pack_that_does_not_fit_is_halved_and_says_so(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One trial runs alone, three more come, and there is room for two."""
     run_epoch = Pack.run_epoch
-    everyone_is_there = threading.Event()
+    everyone_waits = threading.Event()
 
     def small(pack: Pack) -> dict[str, EpochReport]:
-        if pack.num_slots == 4:
-            everyone_is_there.set()
-        if everyone_is_there.is_set() and pack.num_slots > 2:
+        everyone_waits.wait(60)
+        if pack.num_slots > 2:
             raise torch.OutOfMemoryError("out of memory")
         return run_epoch(pack)
 
     monkeypatch.setattr(Pack, "run_epoch", small)
     specs = {f"seed {seed}": _spec(seed=seed, max_epochs=20, batches_per_epoch=1) for seed in range(4)}
-    heard = _hear_all(PackRunner(4), {name: (spec, material) for name, spec in specs.items()})
-    assert everyone_is_there.is_set()
+    runner = PackRunner(4)
+    with ThreadPoolExecutor(len(specs)) as threads:
+        calls = {}
+        for name, spec in specs.items():
+            calls[name] = threads.submit(_hear, runner, name, spec, material)
+            while len(runner._waiting) + len(runner._active) < len(calls) or not runner._active:
+                threading.Event().wait(0.01)
+        everyone_waits.set()
+        heard = {name: call.result(timeout=120) for name, call in calls.items()}
     assert [notice for one in heard.values() for notice in one[1]] == [
         "a pack of 4 did not fit the memory: from now on 2 at a time"
     ]
