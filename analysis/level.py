@@ -34,8 +34,9 @@ from numpy.typing import NDArray
 
 from adiabatic_ray.results import ResultsError
 
+from .influences import Floats
 from .load import Sweep
-from .resample import NUM_RESAMPLES, Floats, MeanCurve, mean_curves
+from .resample import NUM_RESAMPLES, MeanCurve, mean_curves
 
 LEVEL = -0.01
 """Smallest improvement that still counts as preserved: 1% more errors, relative."""
