@@ -15,9 +15,10 @@ from rich.console import Console
 
 from adiabatic_ray import results
 
+from .boundary_print import print_boundaries
 from .level import LEVEL, NOTHING_TO_ESTIMATE, Boundary, boundary_of, estimate_boundaries, first_crossing
 from .load import load_sweep
-from .resample import NUM_RESAMPLES
+from .resample import NUM_RESAMPLES, gather
 from .terminal import print_report
 from .wording import format_rate, sentence, to_json
 
@@ -51,8 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         sweep = load_sweep(given.out)
-        boundaries = estimate_boundaries(sweep, level=given.level, num_resamples=given.resamples, seed=given.seed)
-        print_report(sweep, boundaries, Console())
+        evidence = gather(sweep, num_resamples=given.resamples, seed=given.seed, has_pairs=False)
+        boundaries = estimate_boundaries(sweep, level=given.level, evidence=evidence)
+        console = Console()
+        print_report(sweep, boundaries, console)
+        print_boundaries(evidence, console, delta=max(0.0, -given.level))
         results.write_json(given.out / "report" / "boundary.json", to_json(boundaries))
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")

@@ -26,6 +26,7 @@ several of them. It does not cover what lies between the rates: the curve may be
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +37,7 @@ from adiabatic_ray.results import ResultsError
 
 from .influences import Floats
 from .load import Sweep
-from .resample import NUM_RESAMPLES, MeanCurve, mean_curves
+from .resample import NUM_RESAMPLES, Evidence, MeanCurve, mean_curves
 
 LEVEL = -0.01
 """Smallest improvement that still counts as preserved: 1% more errors, relative."""
@@ -94,7 +95,12 @@ class Boundary:
 
 
 def estimate_boundaries(
-    sweep: Sweep, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    sweep: Sweep,
+    *,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    evidence: Evidence | None = None,
 ) -> list[Boundary]:
     """One boundary for each group of settings, pair set, relation and measure.
 
@@ -103,12 +109,13 @@ def estimate_boundaries(
         level: improvement of the mean PND at or above which quality holds, a fraction.
         num_resamples: bootstrap replicates, at least 100.
         seed: of the bootstrap; the same seed gives the same interval.
+        evidence: what `resample.gather` read, to spare reading again; the last two are its own then.
 
     Raises:
         ValueError: a level that is not finite, too few replicates, a negative seed.
         ResultsError: no such trial or pair set, or tables that do not fit, see `resample.mean_curves`.
     """
-    curves = mean_curves(sweep, num_resamples=num_resamples, seed=seed)
+    curves = mean_curves(sweep, num_resamples=num_resamples, seed=seed, evidence=evidence)
     if not curves:
         raise ResultsError(
             f"{NOTHING_TO_ESTIMATE}, got none in {sweep.out}; add learning rates, or a pair set to evaluation.sets"
@@ -127,9 +134,7 @@ def boundary_of(curve: MeanCurve, *, level: float = LEVEL) -> Boundary:
     log_R = np.log10(curve.rates_R)
     crossing = float(first_crossing(log_R, curve.mean_R[None], level, np.array([0.5]))[0])
     num_resamples = len(curve.replicates_BR)
-    # A stream of its own, so that the places in a gap do not depend on how many draws the curve took.
-    places_B = np.random.default_rng([curve.seed, 1]).random(num_resamples)
-    crossings_B = first_crossing(log_R, curve.replicates_BR, level, places_B)
+    crossings_B = first_crossing(log_R, curve.replicates_BR, level, gap_places(curve))
     tail = (1 - CONFIDENCE) / 2
     low = float(np.quantile(crossings_B, tail, method="lower"))
     high = float(np.quantile(crossings_B, 1 - tail, method="higher"))
@@ -166,6 +171,15 @@ def boundary_of(curve: MeanCurve, *, level: float = LEVEL) -> Boundary:
         num_resamples=num_resamples,
         seed=curve.seed,
     )
+
+
+def gap_places(curve: MeanCurve) -> Floats:
+    """Where in the gap below a broken rate each replicate has its boundary, 0 to 1.
+
+    A stream of its own for each group: two boundaries in gaps of the same sweep lie anywhere in them, each by itself.
+    """
+    stream = [curve.seed, 1, zlib.crc32(curve.group.encode())]
+    return np.random.default_rng(stream).random(len(curve.replicates_BR))
 
 
 def first_crossing(log_rates_R: Floats, mean_BR: Floats, level: float, place_B: Floats) -> Floats:

@@ -187,7 +187,7 @@ class Evidence:
             num_clusters=num_clusters,
             seed=self.seed,
             part=part,
-            by_seed=_by_seed(of_group.loc[chosen], improvement_T),
+            by_seed=by_seed_of(of_group.loc[chosen], improvement_T),
         )
 
 
@@ -304,7 +304,7 @@ def _seed_stream(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, 2, zlib.crc32(name.encode())])
 
 
-def _by_seed(trials: pd.DataFrame, improvement_T: Floats) -> dict[int, tuple[Floats, Floats]]:
+def by_seed_of(trials: pd.DataFrame, improvement_T: Floats) -> dict[int, tuple[Floats, Floats]]:
     """Rates, going up, and improvements of each seed."""
     rates_T, seeds_T = trials["learning_rate"].to_numpy(dtype=np.float64), trials["seed"].to_numpy(dtype=np.int64)
     seeds: Sequence[int] = np.unique(seeds_T).tolist()
