@@ -116,7 +116,7 @@ def read_influences(sweep: Sweep, *, seed: int = 0, has_pairs: bool = True) -> d
     untuned_ids = sweep.trials.set_index("trial_id")["untuned_id"]
     found: dict[str, TrialInfluences] = {}
     for untuned_id, rows in sweep.untuned.items():
-        sets = _untuned_sets(rows, wanted, has_pairs)
+        sets = _untuned_sets(rows, wanted, has_pairs, seed)
 
         def read(trial_id: str, sets: Sequence[_UntunedSet] = tuple(sets)) -> TrialInfluences:
             is_broken = trial_id in sweep.completeness.diverged
@@ -194,8 +194,8 @@ class _UntunedSet:
     errors_G: Ints
     influence_GC: Floats
     errors_K: Ints
-    influence_KC: Floats
-    """Of single language pairs; empty where they are not wanted."""
+    noise_PK: Floats
+    """Draws of the PND of single language pairs; empty where they are not wanted."""
     cluster_of_query_Q: Ints
     bin_of_cluster_C: Ints
     """Empty where clusters stay as they are."""
@@ -205,22 +205,25 @@ class _UntunedSet:
         return self.parts == (TRIPLETS,)
 
     @property
-    def num_clusters(self) -> int:
-        return int(self.influence_GC.shape[1])
+    def num_comparisons(self) -> float:
+        """Of one language pair, or of all triplets."""
+        return (
+            float(np.prod([sizes.sum() for sizes in self.sizes])) if len(self.sizes[1]) else float(self.sizes[0].sum())
+        )
 
 
-def _untuned_sets(rows: pd.DataFrame, wanted: set[Criterion], has_pairs: bool) -> list[_UntunedSet]:
+def _untuned_sets(rows: pd.DataFrame, wanted: set[Criterion], has_pairs: bool, seed: int) -> list[_UntunedSet]:
     found = []
     for key, part in rows.groupby(["set", "relation", "measure"], sort=False):
         criterion = Criterion(*map(str, key))
         if part["kind"].iloc[0] == "triplets":
             found += [_untuned_triplets(criterion, part.iloc[0])] if part["by_positive"].iloc[0].any() else []
         elif criterion in wanted:
-            found.append(_untuned_pairs(criterion, part, has_pairs))
+            found.append(_untuned_pairs(criterion, part, has_pairs, seed))
     return found
 
 
-def _untuned_pairs(criterion: Criterion, rows: pd.DataFrame, has_pairs: bool) -> _UntunedSet:
+def _untuned_pairs(criterion: Criterion, rows: pd.DataFrame, has_pairs: bool, seed: int) -> _UntunedSet:
     by_positive_KC, by_negative_KC, positives_KC, negatives_KC = (
         np.stack(list(rows[name])).astype(np.int64) for name in ("by_positive", "by_negative", "positives", "negatives")
     )
@@ -231,6 +234,7 @@ def _untuned_pairs(criterion: Criterion, rows: pd.DataFrame, has_pairs: bool) ->
     member_GK = np.array([[part == WHOLE or part.member == key[part.axis[0] == "p"] for key in keys] for part in parts])
     sizes = positives_KC[0], negatives_KC[0]
     sums = _sums(member_GK, by_positive_KC), _sums(member_GK, by_negative_KC)
+    errors_K = by_positive_KC.sum(axis=1, dtype=np.int64)
     return _UntunedSet(
         criterion=criterion,
         keys=keys,
@@ -240,8 +244,8 @@ def _untuned_pairs(criterion: Criterion, rows: pd.DataFrame, has_pairs: bool) ->
         lengths=(by_positive_KC.shape[1], by_negative_KC.shape[1]),
         errors_G=sums[0].sum(axis=1),
         influence_GC=pair_influence_KC(*sums, *sizes),
-        errors_K=by_positive_KC.sum(axis=1),
-        influence_KC=pair_influence_KC(by_positive_KC, by_negative_KC, *sizes) if has_pairs else np.empty((0, 0)),
+        errors_K=errors_K,
+        noise_PK=_pair_noise(seed, sizes, by_positive_KC + by_negative_KC, errors_K) if has_pairs else np.empty((0, 0)),
         cluster_of_query_Q=np.empty(0, np.int64),
         bin_of_cluster_C=np.empty(0, np.int64),
     )
@@ -267,7 +271,7 @@ def _untuned_triplets(criterion: Criterion, row: pd.Series[Any]) -> _UntunedSet:
         errors_G=errors_1C.sum(axis=1),
         influence_GC=_binned(triplet_influence_KC(errors_1C, comparisons_C), bins_C),
         errors_K=errors_1C.sum(axis=1),
-        influence_KC=np.empty((0, 0)),
+        noise_PK=np.empty((0, 0)),
         cluster_of_query_Q=cluster_Q,
         bin_of_cluster_C=bins_C,
     )
@@ -289,16 +293,17 @@ def _one_trial(trial_id: str, sets: Sequence[_UntunedSet], tuned: pa.Table | Non
             if before.errors_G[place] > 0:
                 its = float(improvement_G[place]), influence_GC[place], int(num_pairs_G[place])
                 parts[before.criterion, part] = TrialImprovement(*its)
-        if before.influence_KC.size:
+        if before.noise_PK.size:
             if tuned is None:
                 improvement_K = np.where(before.errors_K > 0, -np.inf, np.nan)
                 noise_PK = np.zeros((NUM_PAIR_DRAWS, len(improvement_K)), np.float32)
             else:
-                of_change_KC = pair_influence_KC(by_positive_KC, by_negative_KC, *before.sizes)
-                change_K, comparisons = by_positive_KC.sum(axis=1), float(np.prod([n.sum() for n in before.sizes]))
-                of_both = change_K, of_change_KC, before.errors_K, before.influence_KC, comparisons
-                improvement_K, influence_KC = _ratio(*of_both)
-                noise_PK = _pair_weights(seed, before.num_clusters) @ influence_KC.T.astype(np.float32)
+                change_K = by_positive_KC.sum(axis=1, dtype=np.int64)
+                errors_K = np.where(before.errors_K > 0, before.errors_K, np.nan)
+                improvement_K = 0.0 - change_K / errors_K
+                of_change_PK = _pair_noise(seed, before.sizes, by_positive_KC + by_negative_KC, change_K)
+                relative_PK = (of_change_PK + improvement_K * before.noise_PK) / (errors_K / before.num_comparisons)
+                noise_PK = -relative_PK.astype(np.float32)
             pairs[before.criterion] = PairDraws(improvement_K, noise_PK)
     return TrialInfluences(parts, pairs)
 
@@ -307,12 +312,12 @@ def _improvements(before: _UntunedSet, by_positive_KC: Ints, by_negative_KC: Int
     if before.is_triplets:
         change_1C = _by_cluster(by_positive_KC[0], before.cluster_of_query_Q)[None]
         of_change_1C = _binned(triplet_influence_KC(change_1C, before.sizes[0]), before.bin_of_cluster_C)
-        comparisons = float(before.sizes[0].sum())
-        return _ratio(change_1C.sum(axis=1), of_change_1C, before.errors_G, before.influence_GC, comparisons)
+        change = change_1C.sum(axis=1), of_change_1C
+        return _ratio(*change, before.errors_G, before.influence_GC, before.num_comparisons)
     sums = _sums(before.member_GK, by_positive_KC), _sums(before.member_GK, by_negative_KC)
     of_change_GC = pair_influence_KC(*sums, *before.sizes)
-    comparisons = float(np.prod([sizes.sum() for sizes in before.sizes]))
-    return _ratio(sums[0].sum(axis=1), of_change_GC, before.errors_G, before.influence_GC, comparisons)
+    change = sums[0].sum(axis=1), of_change_GC
+    return _ratio(*change, before.errors_G, before.influence_GC, before.num_comparisons)
 
 
 def _by_criterion(table: pa.Table) -> dict[Criterion, dict[tuple[str, str], tuple[Ints, Ints]]]:
@@ -340,7 +345,7 @@ def _in_order(trial_id: str, before: _UntunedSet, after: dict[tuple[str, str], t
             f"trial {trial_id} must have influence rows for the language pairs and clusters of its untuned counts, "
             f"got others for {before.criterion}; delete its row in trials/ and run the sweep again"
         )
-    stacked = [np.stack([after[key][side] for key in before.keys]).astype(np.int64) for side in (0, 1)]
+    stacked = [np.stack([after[key][side] for key in before.keys]) for side in (0, 1)]
     return stacked[0], stacked[1]
 
 
@@ -349,6 +354,27 @@ def centred_weights(seed: int, num_clusters: int, num_resamples: int) -> Floats:
     """How often each cluster is drawn in each replicate, minus 1; the same for everything scored on these clusters."""
     drawn_BC = cluster_weights(np.random.default_rng(seed), num_clusters, num_resamples)
     return drawn_BC.astype(np.float64) - 1
+
+
+def _pair_noise(seed: int, sizes: tuple[Ints, Ints], both_KC: Ints, errors_K: Ints) -> Floats:
+    """Draws of PNDs, or of changes of them, of single language pairs, [P, K].
+
+    With m positives, n negatives and e errors `pair_influence_KC` is (m n (by positive + by negative) - e (n m_a + m
+    n_a)) / (m n)^2, so one product of the counts with the weights does, without the influences themselves.
+
+    Args:
+        seed: of the draws.
+        sizes: positives and negatives of each cluster.
+        both_KC: errors by positive plus errors by negative.
+        errors_K: errors by positive, in all.
+    """
+    num_positives, num_negatives = (float(size.sum()) for size in sizes)
+    weights_PC = _pair_weights(seed, both_KC.shape[1])
+    drawn_PK = (weights_PC @ both_KC.T.astype(np.float32)).astype(np.float64)
+    relative_C = sizes[0] / num_positives + sizes[1] / num_negatives
+    expected_P = weights_PC.astype(np.float64) @ relative_C
+    noise_PK: Floats = (drawn_PK - np.outer(expected_P, errors_K)) / (num_positives * num_negatives)
+    return noise_PK
 
 
 @lru_cache(maxsize=4)

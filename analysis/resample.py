@@ -29,7 +29,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -136,22 +137,30 @@ class Evidence:
             return []
         draws = [self.influences[i].pairs[criterion] for i in chosen]
         improvement_TK = np.stack([one.improvement_K for one in draws])
-        noise_TPK = np.stack([one.noise_PK for one in draws])
-        rates_T = of_group.loc[chosen, "learning_rate"].to_numpy(dtype=np.float64)
         keys = self.pair_keys(criterion)
+        known_K = np.flatnonzero(~np.isnan(improvement_TK).any(axis=0))
+        noise_TPK = np.stack([one.noise_PK[:, known_K] for one in draws])
+        table = of_group.loc[chosen]
+        rates_T = table["learning_rate"].to_numpy(dtype=np.float64)
+        rng = _seed_stream(self.seed, group)
+        rates_R, mean_RK, replicates_BRK, seeds_R = redraw_seeds_of_all(
+            rates_T, improvement_TK[:, known_K], noise_TPK, rng
+        )
         num_clusters = next(
             len(one.influence_C) for (which, _), one in self.influences[chosen[0]].parts.items() if which == criterion
         )
-        found = []
-        for place, (query, passage) in enumerate(keys):
-            improvement_T = improvement_TK[:, place]
-            if np.isnan(improvement_T).any():
-                continue
-            noise_PT = noise_TPK[:, :, place].T.astype(np.float64)
-            resampled = redraw_seeds(rates_T, improvement_T, noise_PT, _seed_stream(self.seed, group))
-            part = Part("language pair", f"{query}/{passage}")
-            found.append(self._make(of_group, chosen, criterion, part, improvement_T, resampled, 1, num_clusters))
-        return found
+        first = rates_R, mean_RK[:, 0], replicates_BRK[:, :, 0], seeds_R
+        one = self._make(of_group, chosen, criterion, WHOLE, improvement_TK[:, 0], first, 1, num_clusters)
+        return [
+            replace(
+                one,
+                mean_R=mean_RK[:, place],
+                replicates_BR=replicates_BRK[:, :, place],
+                part=Part("language pair", "/".join(keys[pair])),
+                by_seed=by_seed_of(table, improvement_TK[:, pair]),
+            )
+            for place, pair in enumerate(known_K)
+        ]
 
     def pair_keys(self, criterion: Criterion) -> list[tuple[str, str]]:
         """Query and passage language of each pair, in the order of the untuned counts."""
@@ -270,34 +279,36 @@ def redraw_seeds(
     rates_T: Floats, improvement_T: Floats, noise_BT: Floats, rng: np.random.Generator
 ) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
     """`resample_curve` from the noise that the clusters give each trial."""
-    diverged_T = np.isneginf(improvement_T)
+    found = redraw_seeds_of_all(rates_T, improvement_T[:, None], noise_BT.T[:, :, None], rng)
+    return found[0], found[1][:, 0], found[2][:, :, 0], found[3]
+
+
+def redraw_seeds_of_all(
+    rates_T: Floats, improvement_TK: Floats, noise_TBK: NDArray[np.floating[Any]], rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+    """The same for many curves of the same trials, whose seeds are redrawn together: rates_R, mean_RK, values_BRK."""
+    diverged_T = np.isneginf(improvement_TK).any(axis=1)
     rates_R, rate_of_T = np.unique(rates_T, return_inverse=True)
     seeds_R = np.bincount(rate_of_T).astype(np.int64)
-    num_resamples = len(noise_BT)
-    mean_R, replicates_BR = np.empty(len(rates_R)), np.empty((num_resamples, len(rates_R)))
+    num_resamples, num_curves = noise_TBK.shape[1:]
+    mean_RK, replicates_BRK = np.empty((len(rates_R), num_curves)), np.empty((num_resamples, len(rates_R), num_curves))
     for place, num_seeds in enumerate(seeds_R):
         of_rate_T = rate_of_T == place
-        mean_R[place] = improvement_T[of_rate_T].mean()
-        replicates_BR[:, place] = _seed_means(noise_BT, improvement_T, of_rate_T & ~diverged_T, rng)
-        num_broken = int((of_rate_T & diverged_T).sum())
-        if num_broken:
-            is_broken_B = rng.random(num_resamples) >= (1 - num_broken / num_seeds) ** num_seeds
-            replicates_BR[is_broken_B, place] = -np.inf
-    return rates_R, mean_R, replicates_BR, seeds_R
-
-
-def _seed_means(
-    noise_BT: Floats, improvement_T: Floats, chosen_T: NDArray[np.bool_], rng: np.random.Generator
-) -> Floats:
-    """Replicates of the mean over some seeds of one rate; -inf when there is none."""
-    num_seeds = int(chosen_T.sum())
-    if num_seeds == 0:
-        return np.full(len(noise_BT), -np.inf)
-    means_B: Floats = improvement_T[chosen_T].mean() + noise_BT[:, chosen_T].mean(axis=1)
-    if num_seeds > 1:
-        error = improvement_T[chosen_T].std(ddof=1) / np.sqrt(num_seeds)
-        means_B += error * rng.standard_t(2 * (num_seeds - 1), size=len(noise_BT))
-    return means_B
+        finite_T = of_rate_T & ~diverged_T
+        num_finite = int(finite_T.sum())
+        mean_RK[place] = improvement_TK[of_rate_T].mean(axis=0)
+        if num_finite:
+            replicates_BRK[:, place] = improvement_TK[finite_T].mean(axis=0) + noise_TBK[finite_T].mean(axis=0)
+        else:
+            replicates_BRK[:, place] = -np.inf
+        if num_finite > 1:
+            error_K = improvement_TK[finite_T].std(axis=0, ddof=1) / np.sqrt(num_finite)
+            drawn_B1 = np.asarray(rng.standard_t(2 * (num_finite - 1), size=(num_resamples, 1)))
+            replicates_BRK[:, place] += drawn_B1 * error_K
+        if num_finite < num_seeds:
+            is_broken_B = rng.random(num_resamples) >= (num_finite / num_seeds) ** num_seeds
+            replicates_BRK[is_broken_B, place] = -np.inf
+    return rates_R, mean_RK, replicates_BRK, seeds_R
 
 
 def _seed_stream(seed: int, name: str) -> np.random.Generator:
