@@ -3,7 +3,10 @@
 - `load.load_sweep(out)`: the sweep with its tables, and which trials are done, diverged, failed or missing.
 - `curves.curve_table(sweep)`, `curves.rate_table(sweep)`: gains and language pairs by trial, and by learning rate.
 - `resample.mean_curves(sweep)`: improvement over language pairs against the learning rate, with bootstrap replicates.
-- `boundary.estimate_boundaries(sweep)`, `boundary.sentence(boundary)`: the boundary with its interval, and in words.
+- `level.estimate_boundaries(sweep)`, `wording.sentence(boundary)`: the boundary with its interval, and in words.
+- `resample.gather(sweep)`: what all tables of boundaries take, read once; from it
+  `boundary_tables.boundary_table`, `boundary_tables.language_boundaries`, `ratios.boundary_ratios`,
+  `gains.best_rates` and `gains.gain_floor`, a DataFrame each; `boundary_print.print_boundaries` for a terminal.
 - `plots.plot_curves(sweep, path)`, `plots.plot_heatmap(sweep, which, path)`: pictures.
 - `comparison.compare_trials(out, a, b)`, `comparison.read_comparison(out, tower)`: one tower against another.
 - `comparison_tables.print_comparison(comparison, console)`: the same for a terminal.

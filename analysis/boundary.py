@@ -1,253 +1,39 @@
-"""First estimate of the adiabatic boundary: the learning rate up to which multilingual quality holds.
-
-The criterion. Multilingual quality holds at a rate when the improvement of the mean PND over all language pairs (see
-`resample`) is at or above `level`, by default -0.01: one percent more errors than the untuned backbone makes. The
-boundary is where the curve of seed means, straight between neighbouring rates on a log10 axis, first falls below the
-level, going up.
-
-Why the first crossing and not the last. The boundary promises that every rate below it is safe, so a dip below the
-level must end the promise even when the curve comes back. And it does come back at rates that only do harm: under the
-paper's stopping rule no epoch improves there, the untuned state is kept, and improvement is 0. A "below for good" rule
-would call those rates safe. The price is a slight bias to low rates when noise makes the dip; noise of a mean over
-language pairs is small against one percent.
-
-Diverged. A rate where any seed diverged is broken, and no value says where between it and the rate below the level was
-crossed. The estimate is the middle of that gap in log rate, which halves the largest possible error; each replicate
-draws its place in the gap uniformly, so that the interval spans the gap.
-
-Outside. When the curve never falls below the level the boundary lies above the highest rate tried; when it is below at
-the lowest rate already, the boundary lies below that. Estimate and interval ends each carry such a mark; the number
-beside a mark is that highest or lowest rate. Ends are order statistics of the replicates, so a mark is never averaged.
-
-The interval is a 95% percentile interval over the replicates of the curve. It covers premises, and seeds at rates with
-several of them. It does not cover what lies between the rates: the curve may bend there.
+"""The boundary of a results folder, for a terminal and as `OUT/report/boundary.json`.
 
 Run `python -m analysis.boundary OUT` in a checkout, `python -m adiabatic_ray.analysis.boundary OUT` elsewhere.
+`level` has the estimate, `wording` its words; both are here by name too, for those who analyse in Python.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from rich.console import Console
 
 from adiabatic_ray import results
-from adiabatic_ray.results import ResultsError
 
-from .load import Sweep, load_sweep
-from .resample import NUM_RESAMPLES, Floats, MeanCurve, mean_curves
+from .boundary_print import print_boundaries
+from .level import LEVEL, NOTHING_TO_ESTIMATE, Boundary, boundary_of, estimate_boundaries, first_crossing
+from .load import load_sweep
+from .resample import NUM_RESAMPLES, gather
+from .terminal import print_report
+from .wording import format_rate, sentence, to_json
 
-LEVEL = -0.01
-"""Smallest improvement that still counts as preserved: 1% more errors, relative."""
-CONFIDENCE = 0.95
-WIDE_GAP = 10
-"""Ratio of neighbouring rates from which the sentence says that it read between them."""
-NOTHING_TO_ESTIMATE = (
-    "a boundary needs a finished trial with a rate above 0, and a pair set in which the untuned backbone makes errors"
-)
-
-Censored = Literal["none", "above", "below"]
-
-
-@dataclass(frozen=True)
-class Boundary:
-    """The estimate for one group, pair set, relation and measure, with what it rests on."""
-
-    estimate: float
-    """Learning rate; the highest (lowest) rate tried when censored above (below)."""
-    low: float
-    high: float
-    censored: Censored
-    low_censored: Censored
-    high_censored: Censored
-    set: str
-    relation: str
-    measure: str
-    group: str
-    """Settings that tell this curve from the sweep's others; '' when there is one curve."""
-    level: float
-    confidence: float
-    last_holding_rate: float | None
-    """Highest rate tried before the crossing; None when censored below."""
-    first_failing_rate: float | None
-    """Next rate tried, the first below the level; None when censored above."""
-    is_gap_diverged: bool
-    """A seed diverged at the first failing rate: the estimate is the middle of the gap."""
-    lowest_rate: float
-    highest_rate: float
-    num_rates: int
-    num_seeds: int
-    """Fewest finished seeds at any rate. 1: the interval says nothing of seeds there."""
-    max_seeds: int
-    num_diverged: int
-    num_trials: int
-    """Trials with scores, or diverged, at rates above 0."""
-    num_kept_untuned: int
-    """Trials in which no epoch improved, so that the untuned state was evaluated: they can show no harm."""
-    num_unmoved: int
-    """Trials that kept a tuned state in which not one weight differs from the untuned one: no harm to see either."""
-    num_absent: int
-    """Trials that failed or are missing."""
-    num_language_pairs: int
-    num_clusters: int
-    num_resamples: int
-    seed: int
-
-
-def estimate_boundaries(
-    sweep: Sweep, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> list[Boundary]:
-    """One boundary for each group of settings, pair set, relation and measure.
-
-    Args:
-        sweep: a loaded sweep.
-        level: improvement of the mean PND at or above which quality holds, a fraction.
-        num_resamples: bootstrap replicates, at least 100.
-        seed: of the bootstrap; the same seed gives the same interval.
-
-    Raises:
-        ValueError: a level that is not finite, too few replicates, a negative seed.
-        ResultsError: no such trial or pair set, or tables that do not fit, see `resample.mean_curves`.
-    """
-    curves = mean_curves(sweep, num_resamples=num_resamples, seed=seed)
-    if not curves:
-        raise ResultsError(
-            f"{NOTHING_TO_ESTIMATE}, got none in {sweep.out}; add learning rates, or a pair set to evaluation.sets"
-        )
-    return [boundary_of(curve, level=level) for curve in curves]
-
-
-def boundary_of(curve: MeanCurve, *, level: float = LEVEL) -> Boundary:
-    """Boundary of one curve.
-
-    Raises:
-        ValueError: a level that is not finite.
-    """
-    if not math.isfinite(level):
-        raise ValueError(f"the level must be a finite fraction, got {level}; the default {LEVEL} allows 1% more errors")
-    log_R = np.log10(curve.rates_R)
-    crossing = float(first_crossing(log_R, curve.mean_R[None], level, np.array([0.5]))[0])
-    num_resamples = len(curve.replicates_BR)
-    # A stream of its own, so that the places in a gap do not depend on how many draws the curve took.
-    places_B = np.random.default_rng([curve.seed, 1]).random(num_resamples)
-    crossings_B = first_crossing(log_R, curve.replicates_BR, level, places_B)
-    tail = (1 - CONFIDENCE) / 2
-    low = float(np.quantile(crossings_B, tail, method="lower"))
-    high = float(np.quantile(crossings_B, 1 - tail, method="higher"))
-    failing_R = np.flatnonzero(curve.mean_R < level)
-    first = int(failing_R[0]) if len(failing_R) else len(log_R)
-    return Boundary(
-        estimate=_rate(crossing, curve),
-        low=_rate(low, curve),
-        high=_rate(high, curve),
-        censored=_mark(crossing),
-        low_censored=_mark(low),
-        high_censored=_mark(high),
-        set=curve.criterion.set,
-        relation=curve.criterion.relation,
-        measure=curve.criterion.measure,
-        group=curve.group,
-        level=level,
-        confidence=CONFIDENCE,
-        last_holding_rate=float(curve.rates_R[first - 1]) if first > 0 else None,
-        first_failing_rate=float(curve.rates_R[first]) if first < len(log_R) else None,
-        is_gap_diverged=0 < first < len(log_R) and bool(np.isneginf(curve.mean_R[first])),
-        lowest_rate=float(curve.rates_R[0]),
-        highest_rate=float(curve.rates_R[-1]),
-        num_rates=len(log_R),
-        num_seeds=int(curve.seeds_R.min()),
-        max_seeds=int(curve.seeds_R.max()),
-        num_diverged=curve.num_diverged,
-        num_trials=curve.num_trials,
-        num_kept_untuned=curve.num_kept_untuned,
-        num_unmoved=curve.num_unmoved,
-        num_absent=curve.num_absent,
-        num_language_pairs=curve.num_language_pairs,
-        num_clusters=curve.num_clusters,
-        num_resamples=num_resamples,
-        seed=curve.seed,
-    )
-
-
-def first_crossing(log_rates_R: Floats, mean_BR: Floats, level: float, place_B: Floats) -> Floats:
-    """Where each curve, straight between its points, first falls below the level.
-
-    Args:
-        log_rates_R: log10 of the rates, going up.
-        mean_BR: curves; -inf is broken.
-        level: at the level still holds.
-        place_B: place of the crossing, 0 to 1, between the last rate that holds and a broken one.
-
-    Returns:
-        log10 of the rate; inf: never below; -inf: below at the first rate.
-    """
-    is_below_BR = mean_BR < level
-    first_B = is_below_BR.argmax(axis=1)
-    crossing_B: Floats = np.where(is_below_BR.any(axis=1), -np.inf, np.inf)
-    rows: NDArray[np.intp] = np.flatnonzero(first_B > 0)
-    after, before = first_B[rows], first_B[rows] - 1
-    upper, lower = mean_BR[rows, before], mean_BR[rows, after]
-    is_broken = np.isneginf(lower)
-    share = np.where(is_broken, place_B[rows], (upper - level) / (upper - np.where(is_broken, level - 1, lower)))
-    crossing_B[rows] = log_rates_R[before] + share * (log_rates_R[after] - log_rates_R[before])
-    return crossing_B
-
-
-def sentence(boundary: Boundary) -> str:
-    """The boundary, its interval, what the interval covers and every reservation, in one plain sentence."""
-    b = boundary
-    where = f"{b.set}, {b.relation}, {b.measure}" + (f"; {b.group}" if b.group else "")
-    interval = f"{b.confidence:.0%} interval {_interval(b)}"
-    criterion = f"the improvement of the mean PND over {b.num_language_pairs} language pairs"
-    level = f"{100 * b.level:+g}%"
-    if b.num_kept_untuned == b.num_trials:
-        return (
-            f"No boundary for multilingual quality ({where}): in all {_trials(b.num_trials)} no epoch improved, so the "
-            "untuned state was kept and no rate could show harm; lower the rates, or set tuning.keep to 'final'."
-        )
-    if b.num_kept_untuned + b.num_unmoved == b.num_trials:
-        others = f", and in {_trials(b.num_kept_untuned)} no epoch improved" if b.num_kept_untuned else ""
-        return (
-            f"No boundary for multilingual quality ({where}): no tower moved at any rate, so no rate could show harm: "
-            f"in {_trials(b.num_unmoved)} not one weight changed{others}; a training loss of 0 (table curves) leaves "
-            "nothing to learn, a movable_frac of 0 (table drift) asks for higher rates."
-        )
-    if b.censored == "above":
-        main = (
-            f"Multilingual quality ({where}) holds at every rate tried, so the boundary lies above "
-            f"{format_rate(b.estimate)} ({interval}): {criterion} stays at or above {level}"
-        )
-    elif b.censored == "below":
-        main = (
-            f"Multilingual quality ({where}) does not hold at the lowest rate tried, so the boundary lies below "
-            f"{format_rate(b.estimate)} ({interval}): {criterion} is below {level} there"
-        )
-    else:
-        main = (
-            f"Multilingual quality ({where}) holds up to a learning rate of {format_rate(b.estimate)} ({interval}): "
-            f"{criterion} falls below {level} there{_bracket(b)}"
-        )
-    return "; ".join([main, _coverage(b), *_reservations(b)]) + "."
-
-
-def format_rate(rate: float, num_digits: int = 2) -> str:
-    """A learning rate in scientific notation without idle zeros, as 6.3e-08 or 1e-04; 0 for the control."""
-    if rate == 0:
-        return "0"
-    digits, _, exponent = f"{rate:.{num_digits - 1}e}".partition("e")
-    return f"{digits.rstrip('0').rstrip('.') if '.' in digits else digits}e{exponent}"
-
-
-def to_json(boundaries: Sequence[Boundary]) -> dict[str, Any]:
-    """Content of `boundary.json`: every field of every boundary, and its sentence."""
-    return {"boundaries": [asdict(boundary) | {"sentence": sentence(boundary)} for boundary in boundaries]}
+__all__ = [
+    "LEVEL",
+    "NOTHING_TO_ESTIMATE",
+    "Boundary",
+    "boundary_of",
+    "estimate_boundaries",
+    "first_crossing",
+    "format_rate",
+    "main",
+    "sentence",
+    "to_json",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -256,10 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 after a message on stderr when the input cannot be used.
     """
-    from rich.console import Console
-
-    from .terminal import print_report  # it prints boundaries, so it imports this module
-
     parser = argparse.ArgumentParser(
         prog=f"python -m {__package__}.boundary", description="Estimate the adiabatic boundary."
     )
@@ -270,76 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         sweep = load_sweep(given.out)
-        boundaries = estimate_boundaries(sweep, level=given.level, num_resamples=given.resamples, seed=given.seed)
-        print_report(sweep, boundaries, Console())
+        evidence = gather(sweep, num_resamples=given.resamples, seed=given.seed, has_pairs=False)
+        boundaries = estimate_boundaries(sweep, level=given.level, evidence=evidence)
+        console = Console()
+        print_report(sweep, boundaries, console)
+        print_boundaries(evidence, console, delta=max(0.0, -given.level))
         results.write_json(given.out / "report" / "boundary.json", to_json(boundaries))
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 2
     return 0
-
-
-def _bracket(b: Boundary) -> str:
-    """The rates that were tried on either side, where they lie so far apart that the curve between them is a guess."""
-    if b.last_holding_rate is None or b.first_failing_rate is None:
-        return ""
-    if b.last_holding_rate == 0 or b.first_failing_rate / b.last_holding_rate <= WIDE_GAP:
-        return ""
-    gap = f"{format_rate(b.last_holding_rate)} and {format_rate(b.first_failing_rate)}"
-    return f", read off a straight line between {gap}, the nearest rates that were tried"
-
-
-def _interval(b: Boundary) -> str:
-    below, above = f"below {format_rate(b.low)}", f"above {format_rate(b.high)}"
-    if b.low_censored == b.high_censored == "above":
-        return above
-    if b.low_censored == b.high_censored == "below":
-        return below
-    low = below if b.low_censored == "below" else format_rate(b.low)
-    high = above if b.high_censored == "above" else format_rate(b.high)
-    return f"{low} to {high}"
-
-
-def _coverage(b: Boundary) -> str:
-    clusters = f"{b.num_clusters:,} clusters of texts"
-    if b.max_seeds == 1:
-        return f"the interval covers {clusters} only, with one seed a rate"
-    if b.num_seeds == 1:
-        return f"the interval covers {clusters}, and seeds only at rates with more than one"
-    seeds = f"{b.num_seeds}" if b.num_seeds == b.max_seeds else f"{b.num_seeds} to {b.max_seeds}"
-    return f"the interval covers {clusters} and {seeds} seeds a rate"
-
-
-def _reservations(b: Boundary) -> list[str]:
-    notes = []
-    if b.num_diverged:
-        notes.append(f"{_trials(b.num_diverged)} diverged, which counts as broken")
-    if b.is_gap_diverged and b.last_holding_rate is not None and b.first_failing_rate is not None:
-        gap = f"{format_rate(b.last_holding_rate)} and {format_rate(b.first_failing_rate)}"
-        notes.append(f"the estimate is the middle between {gap}, where one of them diverged")
-    if b.num_kept_untuned:
-        notes.append(f"{_trials(b.num_kept_untuned)} kept the untuned state and could show no harm")
-    if b.num_unmoved:
-        notes.append(f"{_trials(b.num_unmoved)} moved not one weight and could show no harm")
-    if b.num_absent:
-        notes.append(f"{_trials(b.num_absent)} failed or missing")
-    return notes
-
-
-def _trials(number: int) -> str:
-    return f"{number} trial" if number == 1 else f"{number} trials"
-
-
-def _rate(log_rate: float, curve: MeanCurve) -> float:
-    if math.isinf(log_rate):
-        return float(curve.rates_R[-1] if log_rate > 0 else curve.rates_R[0])
-    return float(10**log_rate)
-
-
-def _mark(log_rate: float) -> Censored:
-    if math.isinf(log_rate):
-        return "above" if log_rate > 0 else "below"
-    return "none"
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ trial.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from pydantic import ValidationError
 
 from adiabatic_ray import results
@@ -145,6 +147,15 @@ def read_whole(out: Path, table: str, file_ids: list[str]) -> pd.DataFrame:
     Raises:
         ResultsError: a file that is missing or of another schema version.
     """
+    return read_arrow(out, table, file_ids).to_pandas()
+
+
+def read_arrow(out: Path, table: str, file_ids: list[str], columns: Sequence[str] | None = None) -> pa.Table:
+    """`read_whole` without pandas: lists stay one array, and only the columns that are named are read.
+
+    Raises:
+        ResultsError: as `read_whole`.
+    """
     for file_id in file_ids:
         path = results.table_path(out, table, file_id)
         if not path.is_file():
@@ -152,7 +163,7 @@ def read_whole(out: Path, table: str, file_ids: list[str]) -> pd.DataFrame:
                 f"a finished trial has all its tables, got no {path}; copy the whole folder, or "
                 f"{results.how_to_redo(path)}"
             )
-    return results.read_table(out, table, file_ids).to_pandas()
+    return results.read_table(out, table, file_ids, columns)
 
 
 def _trial_specs(spec: SweepSpec, trial_ids: tuple[str, ...], trials: pd.DataFrame) -> dict[str, TrialSpec]:

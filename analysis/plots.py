@@ -18,10 +18,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from adiabatic_ray.results import ResultsError
 
-from .boundary import LEVEL, NOTHING_TO_ESTIMATE, Boundary, boundary_of, format_rate
 from .curves import ALPHA, Criterion, criteria, curve_table, other_triplet_sets, rate_table
+from .level import LEVEL, NOTHING_TO_ESTIMATE, Boundary, boundary_of
 from .load import Sweep
 from .resample import MeanCurve, mean_curves
+from .wording import format_rate
 
 GOOD, BAD, MEAN = "#0072B2", "#D55E00", "#333333"
 SERIES = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")

@@ -12,7 +12,7 @@ from .curves import Criterion, curve_table
 from .load import Sweep, load_sweep
 from .markdown import table_lines
 from .plots import plot_curves, plot_heatmap
-from .resample import NUM_RESAMPLES, mean_curves
+from .resample import NUM_RESAMPLES, Evidence, gather, mean_curves
 from .terminal import LEGEND, cells, completeness_line, header, sections
 
 
@@ -29,6 +29,8 @@ class Report:
     pictures: tuple[Path, ...]
     """`curves.png` and `heatmap.png`; without the latter when every trial diverged, without both when no pair set has
     untuned errors."""
+    evidence: Evidence
+    """What the tables of boundaries take, without curves of single language pairs."""
 
 
 def write_report(out: Path, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Report:
@@ -47,7 +49,8 @@ def write_report(out: Path, *, level: float = LEVEL, num_resamples: int = NUM_RE
         OSError: the report cannot be written.
     """
     sweep = load_sweep(out)
-    curves = mean_curves(sweep, num_resamples=num_resamples, seed=seed)
+    evidence = gather(sweep, num_resamples=num_resamples, seed=seed, has_pairs=False)
+    curves = mean_curves(sweep, evidence=evidence)
     boundaries = [boundary_of(curve, level=level) for curve in curves]
     folder = out / "report"
     results.write_json(folder / "boundary.json", to_json(boundaries))
@@ -63,7 +66,7 @@ def write_report(out: Path, *, level: float = LEVEL, num_resamples: int = NUM_RE
         plot_heatmap(sweep, _trial_to_show(sweep, first), pictures[-1], criterion=criterion)
     markdown = folder / "report.md"
     markdown.write_text(_markdown(sweep, boundaries, pictures), encoding="utf-8")
-    return Report(sweep, boundaries, folder, markdown, folder / "curves.csv", tuple(pictures))
+    return Report(sweep, boundaries, folder, markdown, folder / "curves.csv", tuple(pictures), evidence)
 
 
 def _trial_to_show(sweep: Sweep, boundary: Boundary) -> str | float:

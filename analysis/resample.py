@@ -9,48 +9,44 @@ the 225 pairs have no untuned error, which leaves their improvement undefined, a
 A rate's value is the mean over its seeds. A diverged trial counts as -infinity: broken, whatever was to be measured.
 
 The replicates. Two sources of chance are redrawn: which premises (clusters) were written, and which order the data had.
-Premises: one multinomial resample is shared by all trials and all language pairs, for they are scored on the same
-texts. It acts through the influence of each cluster on the improvement, a ratio linearised in both parts:
-    d(-D/U) = -dD/U + D dU/U^2,   D change of the mean PND, U untuned mean PND
-with dD, dU from `significance.pair_influence_KC`. The second-order term is the relative error of U (about 2% on XNLI)
-squared: far below the rest. With few premises the replicates spread too far rather than too little: the influence of a
-small change holds the noise of few comparisons twice (as DeLong's variance does), and a 95% interval for 100 premises
-covered the truth 99 times of 100 in simulation.
+Premises: one multinomial resample is shared by all trials, groups and language pairs of a set, for they are scored on
+the same texts. It acts through the influence of each cluster on the improvement (`influences`). With few premises the
+replicates spread too far rather than too little: the influence of a small change holds the noise of few comparisons
+twice (as DeLong's variance does), and a 95% interval for 100 premises covered the truth 99 times of 100 in simulation.
 Seeds: within each rate the mean of n seeds moves by s / sqrt(n) times a draw from Student's t. It has 2 (n - 1)
 degrees of freedom, because a crossing rests on the two rates beside it. Drawing the seeds with replacement, the plain
 bootstrap, needs more of them than anybody runs. In simulation (five curves, spread the same at all rates or growing
 with the rate) its 95% intervals covered the truth with 2, 3 and 5 seeds 52-66, 74-86 and 86-89 times of 100, these
 88-95, 91-95 and 91-95 times; the low ends belong to a crossing right at a rate, which rests on that rate alone. A rate
 with one seed keeps its value: then nothing is said about seeds there. Where d of n seeds diverged, a replicate is
-broken with the chance that n draws hold one of them, 1 - (1 - d/n)^n.
+broken with the chance that n draws hold one of them, 1 - (1 - d/n)^n. Seeds of
+different groups are redrawn apart: two boundaries share their premises, and nothing else.
 
 Legend: T trials, R rates, C clusters, K language pairs, B replicates.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adiabatic_ray.results import ResultsError
-from adiabatic_ray.statistics.significance import cluster_weights, pair_influence_KC, resampled_K
-
 from .curves import KEPT_UNTUNED, UNMOVED, Criterion, criteria, curve_table
+from .influences import WHOLE, Floats, Part, TrialInfluences, centred_weights, read_influences
 from .load import Sweep
 
 NUM_RESAMPLES = 2000
 """Replicates: 50 lie beyond each end of a 95% interval."""
 
-Floats = NDArray[np.float64]
-_PAIR = ["query_language", "passage_language"]
-
 
 @dataclass(frozen=True)
 class MeanCurve:
-    """Improvement of the mean PND for one group and criterion, at each rate above 0 that has a result."""
+    """Improvement against the learning rate, of one group and criterion, at each rate above 0 that has a result."""
 
     group: str
     criterion: Criterion
@@ -71,9 +67,14 @@ class MeanCurve:
     num_absent: int
     """Trials of the group with a rate above 0 that failed or are missing."""
     num_language_pairs: int
+    """0 for triplets."""
     num_clusters: int
     seed: int
     """Seed of the replicates."""
+    part: Part = WHOLE
+    """Which language pairs the mean is over."""
+    by_seed: Mapping[int, tuple[Floats, Floats]] = field(default_factory=dict)
+    """Rates and improvements of each seed of the tuning, where there are several."""
 
     def band(self, tail: float = 0.025) -> tuple[Floats, Floats]:
         """Percentile interval of the mean at each rate; -inf where too many replicates diverged."""
@@ -81,17 +82,132 @@ class MeanCurve:
         high_R = np.quantile(self.replicates_BR, 1 - tail, axis=0, method="higher")
         return low_R, high_R
 
+    @property
+    def can_show_harm(self) -> bool:
+        """Whether any tower moved: otherwise every rate would look safe."""
+        return self.num_kept_untuned + self.num_unmoved < self.num_trials
 
-def mean_curves(sweep: Sweep, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> list[MeanCurve]:
-    """One curve for each group and criterion, groups in the order of the sweep; none for a group without scored pairs.
 
-    Rate 0 is a control and has no place on a logarithmic axis; failed and missing trials are absent. Every curve starts
-    from the same seed, so that one does not depend on which others there are.
+@dataclass(frozen=True)
+class Evidence:
+    """A sweep with all that its curves are made of, read once by `gather`; every table of boundaries takes it."""
+
+    sweep: Sweep
+    trials: pd.DataFrame
+    """`curves.curve_table`, by trial id, of rates above 0."""
+    influences: dict[str, TrialInfluences]
+    num_resamples: int
+    seed: int
+    num_absent: int
+    """Trials of the whole sweep that failed or are missing."""
+
+    @property
+    def groups(self) -> list[str]:
+        """Groups of settings, in the order of the sweep."""
+        return list(dict.fromkeys(self.sweep.groups.values()))
+
+    def curve(self, group: str, criterion: Criterion, part: Part = WHOLE) -> MeanCurve | None:
+        """One curve; None where the group has no result for it."""
+        of_group = self.trials[self.trials["group"] == group]
+        chosen = [i for i in of_group.index if i in self.influences and (criterion, part) in self.influences[i].parts]
+        if not chosen:
+            return None
+        trials = [self.influences[i].parts[criterion, part] for i in chosen]
+        rates_T = of_group.loc[chosen, "learning_rate"].to_numpy(dtype=np.float64)
+        improvement_T = np.array([trial.improvement for trial in trials])
+        influence_TC = np.stack([trial.influence_C for trial in trials])
+        options = {"num_resamples": self.num_resamples, "seed": self.seed}
+        resampled = resample_curve(rates_T, improvement_T, influence_TC, stream=group, **options)
+        return self._make(
+            of_group,
+            chosen,
+            criterion,
+            part,
+            improvement_T,
+            resampled,
+            trials[0].num_language_pairs,
+            len(influence_TC[0]),
+        )
+
+    def pair_curves(self, group: str, criterion: Criterion) -> list[MeanCurve]:
+        """A curve for each language pair with untuned errors, from fewer replicates (`influences.NUM_PAIR_DRAWS`)."""
+        of_group = self.trials[self.trials["group"] == group]
+        chosen = [i for i in of_group.index if i in self.influences and criterion in self.influences[i].pairs]
+        if not chosen:
+            return []
+        draws = [self.influences[i].pairs[criterion] for i in chosen]
+        improvement_TK = np.stack([one.improvement_K for one in draws])
+        keys = self.pair_keys(criterion)
+        known_K = np.flatnonzero(~np.isnan(improvement_TK).any(axis=0))
+        noise_TPK = np.stack([one.noise_PK[:, known_K] for one in draws])
+        table = of_group.loc[chosen]
+        rates_T = table["learning_rate"].to_numpy(dtype=np.float64)
+        rng = _seed_stream(self.seed, group)
+        rates_R, mean_RK, replicates_BRK, seeds_R = redraw_seeds_of_all(
+            rates_T, improvement_TK[:, known_K], noise_TPK, rng
+        )
+        num_clusters = next(
+            len(one.influence_C) for (which, _), one in self.influences[chosen[0]].parts.items() if which == criterion
+        )
+        first = rates_R, mean_RK[:, 0], replicates_BRK[:, :, 0], seeds_R
+        one = self._make(of_group, chosen, criterion, WHOLE, improvement_TK[:, 0], first, 1, num_clusters)
+        return [
+            replace(
+                one,
+                mean_R=mean_RK[:, place],
+                replicates_BR=replicates_BRK[:, :, place],
+                part=Part("language pair", "/".join(keys[pair])),
+                by_seed=by_seed_of(table, improvement_TK[:, pair]),
+            )
+            for place, pair in enumerate(known_K)
+        ]
+
+    def pair_keys(self, criterion: Criterion) -> list[tuple[str, str]]:
+        """Query and passage language of each pair, in the order of the untuned counts."""
+        for rows in self.sweep.untuned.values():
+            own = rows[(rows["set"] == criterion.set) & (rows["relation"] == criterion.relation)]
+            own = own[own["measure"] == criterion.measure]
+            if len(own):
+                return list(zip(own["query_language"], own["passage_language"], strict=True))
+        return []
+
+    def _make(
+        self,
+        of_group: pd.DataFrame,
+        chosen: list[str],
+        criterion: Criterion,
+        part: Part,
+        improvement_T: Floats,
+        resampled: tuple[Floats, Floats, Floats, NDArray[np.int64]],
+        num_language_pairs: int,
+        num_clusters: int,
+    ) -> MeanCurve:
+        """A curve with what is known of its trials."""
+        return MeanCurve(
+            of_group["group"].iloc[0],
+            criterion,
+            *resampled,
+            num_diverged=int(np.isneginf(improvement_T).sum()),
+            num_trials=len(chosen),
+            num_kept_untuned=int(of_group.loc[chosen, KEPT_UNTUNED].sum()),
+            num_unmoved=int(of_group.loc[chosen, UNMOVED].sum()),
+            num_absent=int(of_group["status"].isin(["FAILED", "MISSING"]).sum()),
+            num_language_pairs=num_language_pairs,
+            num_clusters=num_clusters,
+            seed=self.seed,
+            part=part,
+            by_seed=by_seed_of(of_group.loc[chosen], improvement_T),
+        )
+
+
+def gather(sweep: Sweep, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0, has_pairs: bool = True) -> Evidence:
+    """Read what all curves of a sweep are made of.
 
     Args:
         sweep: a loaded sweep.
         num_resamples: replicates of each curve, at least 100.
         seed: of the replicates.
+        has_pairs: whether curves of single language pairs are wanted.
 
     Raises:
         ValueError: too few replicates, or a negative seed.
@@ -104,73 +220,43 @@ def mean_curves(sweep: Sweep, *, num_resamples: int = NUM_RESAMPLES, seed: int =
     if seed < 0:
         raise ValueError(f"the bootstrap's seed must be 0 or above, got {seed}; the default is 0")
     table = curve_table(sweep)
-    untuned_ids = sweep.trials.set_index("trial_id")["untuned_id"]
-    improvements: dict[str, dict[Criterion, TrialImprovement]] = {}
-    found = criteria(sweep)
-    for untuned_id, untuned_rows in sweep.untuned.items():
-        untuned = _by_statistic(untuned_rows)
-        for trial_id in untuned_ids.index[untuned_ids == untuned_id]:
-            is_broken = trial_id in sweep.completeness.diverged
-            tuned = None if is_broken else _by_statistic(sweep.influence(trial_id))
-            improvements[trial_id] = _trial_improvements(found, trial_id, tuned, untuned)
-    curves = []
-    for group in dict.fromkeys(sweep.groups.values()):
-        part = table[(table["group"] == group) & (table["learning_rate"] > 0)].set_index("trial_id")
-        for criterion in found:
-            chosen = [i for i in part.index if criterion in improvements.get(i, {})]
-            if chosen:
-                trials = [improvements[i][criterion] for i in chosen]
-                curves.append(_curve(group, criterion, part, chosen, trials, num_resamples, seed))
-    return curves
+    kinds = sweep.completeness
+    return Evidence(
+        sweep=sweep,
+        trials=table[table["learning_rate"] > 0].set_index("trial_id"),
+        influences=read_influences(sweep, seed=seed, has_pairs=has_pairs),
+        num_resamples=num_resamples,
+        seed=seed,
+        num_absent=len(kinds.failed) + len(kinds.missing),
+    )
 
 
-@dataclass(frozen=True)
-class TrialImprovement:
-    """A trial's improvement of the mean PND over language pairs, and what each cluster contributes to its error."""
+def mean_curves(
+    sweep: Sweep, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0, evidence: Evidence | None = None
+) -> list[MeanCurve]:
+    """One curve for each group and criterion, groups in the order of the sweep; none for a group without scored pairs.
 
-    improvement: float
-    influence_C: Floats
-    num_language_pairs: int
-
-
-def pooled_improvement(
-    by_positive_KC: NDArray[np.int64],
-    by_negative_KC: NDArray[np.int64],
-    untuned_by_positive_KC: NDArray[np.int64],
-    untuned_by_negative_KC: NDArray[np.int64],
-    positives_C: NDArray[np.int64],
-    negatives_C: NDArray[np.int64],
-) -> TrialImprovement:
-    """Improvement of the mean PND over language pairs, and its influence by cluster.
+    Rate 0 is a control and has no place on a logarithmic axis; failed and missing trials are absent. Every curve starts
+    from the same seed, so that one does not depend on which others there are.
 
     Args:
-        by_positive_KC: tuned minus untuned errors of each cluster's positives.
-        by_negative_KC: the same of its negatives.
-        untuned_by_positive_KC: untuned errors of each cluster's positives.
-        untuned_by_negative_KC: the same of its negatives.
-        positives_C: positives of each cluster, in every language pair.
-        negatives_C: negatives of each cluster.
+        sweep: a loaded sweep.
+        num_resamples: replicates of each curve, at least 100.
+        seed: of the replicates.
+        evidence: what `gather` gave, to spare reading again; the other two are its own then.
 
     Raises:
-        ValueError: no untuned error in any language pair, or counts that do not fit, see `pair_influence_KC`.
+        ValueError: too few replicates, or a negative seed.
+        ResultsError: influence tables that are missing or do not fit the untuned counts.
     """
-    # The influence is linear in the counts, so the mean over language pairs may be taken of the counts.
-    change_1C, other_1C = (counts.sum(axis=0, keepdims=True) for counts in (by_positive_KC, by_negative_KC))
-    untuned_1C, other_untuned_1C = (
-        counts.sum(axis=0, keepdims=True) for counts in (untuned_by_positive_KC, untuned_by_negative_KC)
-    )
-    if not untuned_1C.any():
-        raise ValueError("improvement needs untuned errors, got none in any language pair; it is undefined there")
-    comparisons = positives_C.sum() * negatives_C.sum()
-    change, untuned = change_1C.sum() / comparisons, untuned_1C.sum() / comparisons
-    of_change_C = pair_influence_KC(change_1C, other_1C, positives_C, negatives_C)[0]
-    of_untuned_C = pair_influence_KC(untuned_1C, other_untuned_1C, positives_C, negatives_C)[0]
-    influence_C = -of_change_C / untuned + change * of_untuned_C / untuned**2
-    return TrialImprovement(float(-change / untuned), influence_C, len(by_positive_KC))
+    evidence = evidence or gather(sweep, num_resamples=num_resamples, seed=seed, has_pairs=False)
+    found = criteria(sweep)
+    curves = [evidence.curve(group, criterion) for group in evidence.groups for criterion in found]
+    return [curve for curve in curves if curve is not None]
 
 
 def resample_curve(
-    rates_T: Floats, improvement_T: Floats, influence_TC: Floats, *, num_resamples: int, seed: int
+    rates_T: Floats, improvement_T: Floats, influence_TC: Floats, *, num_resamples: int, seed: int, stream: str = ""
 ) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
     """Curve and its replicates from trials.
 
@@ -179,122 +265,62 @@ def resample_curve(
         improvement_T: its improvement; -inf: diverged.
         influence_TC: influence of each cluster on it; anything where the trial diverged.
         num_resamples: B.
-        seed: of numpy's default generator.
+        seed: of numpy's default generator. Curves of one seed share their resamples of the clusters.
+        stream: name of the curve's own stream, in which seeds of the tuning are redrawn.
 
     Returns:
         rates_R going up, mean_R, replicates_BR, seeds_R (trials at each rate).
     """
-    rng = np.random.default_rng(seed)
-    diverged_T = np.isneginf(improvement_T)
-    weights_BC = cluster_weights(rng, influence_TC.shape[1], num_resamples)
-    trials_BT = resampled_K(np.where(diverged_T, 0.0, improvement_T), influence_TC, weights_BC)
-    trials_BT[:, diverged_T] = -np.inf
+    weights_BC = centred_weights(seed, influence_TC.shape[1], num_resamples)
+    return redraw_seeds(rates_T, improvement_T, weights_BC @ influence_TC.T, _seed_stream(seed, stream))
+
+
+def redraw_seeds(
+    rates_T: Floats, improvement_T: Floats, noise_BT: Floats, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+    """`resample_curve` from the noise that the clusters give each trial."""
+    found = redraw_seeds_of_all(rates_T, improvement_T[:, None], noise_BT.T[:, :, None], rng)
+    return found[0], found[1][:, 0], found[2][:, :, 0], found[3]
+
+
+def redraw_seeds_of_all(
+    rates_T: Floats, improvement_TK: Floats, noise_TBK: NDArray[np.floating[Any]], rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+    """The same for many curves of the same trials, whose seeds are redrawn together: rates_R, mean_RK, values_BRK."""
+    diverged_T = np.isneginf(improvement_TK).any(axis=1)
     rates_R, rate_of_T = np.unique(rates_T, return_inverse=True)
     seeds_R = np.bincount(rate_of_T).astype(np.int64)
-    mean_R, replicates_BR = np.empty(len(rates_R)), np.empty((num_resamples, len(rates_R)))
+    num_resamples, num_curves = noise_TBK.shape[1:]
+    mean_RK, replicates_BRK = np.empty((len(rates_R), num_curves)), np.empty((num_resamples, len(rates_R), num_curves))
     for place, num_seeds in enumerate(seeds_R):
         of_rate_T = rate_of_T == place
-        mean_R[place] = improvement_T[of_rate_T].mean()
-        replicates_BR[:, place] = _seed_means(trials_BT, improvement_T, of_rate_T & ~diverged_T, rng)
-        num_broken = int((of_rate_T & diverged_T).sum())
-        if num_broken:
-            is_broken_B = rng.random(num_resamples) >= (1 - num_broken / num_seeds) ** num_seeds
-            replicates_BR[is_broken_B, place] = -np.inf
-    return rates_R, mean_R, replicates_BR, seeds_R
+        finite_T = of_rate_T & ~diverged_T
+        num_finite = int(finite_T.sum())
+        mean_RK[place] = improvement_TK[of_rate_T].mean(axis=0)
+        if num_finite:
+            replicates_BRK[:, place] = improvement_TK[finite_T].mean(axis=0) + noise_TBK[finite_T].mean(axis=0)
+        else:
+            replicates_BRK[:, place] = -np.inf
+        if num_finite > 1:
+            error_K = improvement_TK[finite_T].std(axis=0, ddof=1) / np.sqrt(num_finite)
+            drawn_B1 = np.asarray(rng.standard_t(2 * (num_finite - 1), size=(num_resamples, 1)))
+            replicates_BRK[:, place] += drawn_B1 * error_K
+        if num_finite < num_seeds:
+            is_broken_B = rng.random(num_resamples) >= (num_finite / num_seeds) ** num_seeds
+            replicates_BRK[is_broken_B, place] = -np.inf
+    return rates_R, mean_RK, replicates_BRK, seeds_R
 
 
-def _seed_means(
-    trials_BT: Floats, improvement_T: Floats, chosen_T: NDArray[np.bool_], rng: np.random.Generator
-) -> Floats:
-    """Replicates of the mean over some seeds of one rate; -inf when there is none."""
-    num_seeds = int(chosen_T.sum())
-    if num_seeds == 0:
-        return np.full(len(trials_BT), -np.inf)
-    means_B: Floats = trials_BT[:, chosen_T].mean(axis=1)
-    if num_seeds > 1:
-        error = improvement_T[chosen_T].std(ddof=1) / np.sqrt(num_seeds)
-        means_B += error * rng.standard_t(2 * (num_seeds - 1), size=len(trials_BT))
-    return means_B
+def _seed_stream(seed: int, name: str) -> np.random.Generator:
+    return np.random.default_rng([seed, 2, zlib.crc32(name.encode())])
 
 
-def _curve(
-    group: str,
-    criterion: Criterion,
-    part: pd.DataFrame,
-    chosen: list[str],
-    trials: list[TrialImprovement],
-    num_resamples: int,
-    seed: int,
-) -> MeanCurve:
-    rates_T = part.loc[chosen, "learning_rate"].to_numpy(dtype=np.float64)
-    improvement_T = np.array([trial.improvement for trial in trials])
-    influence_TC = np.stack([trial.influence_C for trial in trials])
-    rates_R, mean_R, replicates_BR, seeds_R = resample_curve(
-        rates_T, improvement_T, influence_TC, num_resamples=num_resamples, seed=seed
-    )
-    return MeanCurve(
-        group=group,
-        criterion=criterion,
-        rates_R=rates_R,
-        mean_R=mean_R,
-        replicates_BR=replicates_BR,
-        seeds_R=seeds_R,
-        num_diverged=int(np.isneginf(improvement_T).sum()),
-        num_trials=int((rates_T > 0).sum()),
-        num_kept_untuned=int(part.loc[chosen, KEPT_UNTUNED].sum()),
-        num_unmoved=int(part.loc[chosen, UNMOVED].sum()),
-        num_absent=int(part["status"].isin(["FAILED", "MISSING"]).sum()),
-        num_language_pairs=trials[0].num_language_pairs,
-        num_clusters=influence_TC.shape[1],
-        seed=seed,
-    )
-
-
-def _by_statistic(rows: pd.DataFrame) -> dict[Criterion, pd.DataFrame]:
-    pairs = rows[rows["kind"] == "pairs"]
-    parts = pairs.groupby(["set", "relation", "measure"], sort=False)
-    return {Criterion(*map(str, key)): part.set_index(_PAIR) for key, part in parts}
-
-
-def _trial_improvements(
-    wanted: list[Criterion],
-    trial_id: str,
-    tuned: dict[Criterion, pd.DataFrame] | None,
-    untuned: dict[Criterion, pd.DataFrame],
-) -> dict[Criterion, TrialImprovement]:
-    """Improvements of one trial; `tuned` is None for a diverged one, which is broken by every criterion."""
-    found = {}
-    for criterion in wanted:
-        before = untuned.get(criterion)
-        if before is None:  # a set of another group
-            continue
-        by_positive_KC, by_negative_KC = _stack(before, "by_positive"), _stack(before, "by_negative")
-        if tuned is None:
-            found[criterion] = TrialImprovement(-np.inf, np.zeros(by_positive_KC.shape[1]), len(before))
-            continue
-        after = tuned.get(criterion)
-        if after is None or set(after.index) != set(before.index) or _lengths(after) != _lengths(before):
-            raise ResultsError(
-                f"trial {trial_id} must have influence rows for the language pairs and clusters of its untuned counts, "
-                f"got others for {criterion}; delete its row in trials/ and run the sweep again"
-            )
-        after = after.loc[before.index]
-        positives_KC, negatives_KC = _stack(before, "positives"), _stack(before, "negatives")
-        found[criterion] = pooled_improvement(
-            _stack(after, "by_positive"),
-            _stack(after, "by_negative"),
-            by_positive_KC,
-            by_negative_KC,
-            positives_KC[0],
-            negatives_KC[0],
-        )
-    return found
-
-
-def _lengths(rows: pd.DataFrame) -> set[tuple[int, int]]:
-    """Clusters of each row, by positive and by negative."""
-    return set(zip(rows["by_positive"].map(len), rows["by_negative"].map(len), strict=True))
-
-
-def _stack(rows: pd.DataFrame, column: str) -> NDArray[np.int64]:
-    return np.stack(list(rows[column])).astype(np.int64)
+def by_seed_of(trials: pd.DataFrame, improvement_T: Floats) -> dict[int, tuple[Floats, Floats]]:
+    """Rates, going up, and improvements of each seed."""
+    rates_T, seeds_T = trials["learning_rate"].to_numpy(dtype=np.float64), trials["seed"].to_numpy(dtype=np.int64)
+    seeds: Sequence[int] = np.unique(seeds_T).tolist()
+    if len(seeds) < 2:
+        return {}
+    order_T = np.argsort(rates_T, kind="stable")
+    kept = {seed: order_T[seeds_T[order_T] == seed] for seed in seeds}
+    return {seed: (rates_T[own], improvement_T[own]) for seed, own in kept.items()}

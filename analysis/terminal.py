@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .boundary import Boundary, format_rate, sentence
 from .curves import MEASURES, Criterion, criteria, other_triplet_sets, rate_table
+from .level import Boundary
 from .load import Sweep
+from .wording import format_rate, sentence
 
 LEGEND = (
     "Improvements of PND in %, positive is better; the mean change is that of the mean PND over language pairs. +/- "

@@ -16,11 +16,11 @@ import pandas as pd
 
 from adiabatic_ray.results import ResultsError
 
-from .boundary import format_rate
 from .curves import ALPHA, PairCounts, count_pairs
 from .load import load_sweep, read_whole
 from .markdown import table_lines
 from .terminal import percent
+from .wording import format_rate
 
 
 @dataclass(frozen=True)

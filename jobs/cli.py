@@ -30,10 +30,11 @@ ResultsArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Results fo
 @user_errors
 def report(out: ResultsArgument) -> None:
     """Print the table and the boundary of a sweep, and write OUT/report. Needs no torch, Ray or MLflow."""
-    from .reporting import print_report, write_report
+    from .reporting import print_boundaries, print_report, write_report
 
-    written = write_report(out)
-    print_report(written.sweep, written.boundaries, plain_console())
+    written, console = write_report(out), plain_console()
+    print_report(written.sweep, written.boundaries, console)
+    print_boundaries(written.evidence, console)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING or __package__ == "jobs":  # a checkout, or a job's working directory
     from analysis.beside_paper import lay_beside
     from analysis.beside_tables import print_beside
+    from analysis.boundary_print import print_boundaries
     from analysis.comparison import compare_trials, read_comparison
     from analysis.comparison_tables import print_comparison
     from analysis.layer_tables import print_layers
@@ -20,6 +21,7 @@ if TYPE_CHECKING or __package__ == "jobs":  # a checkout, or a job's working dir
 else:  # installed: both are inside the package
     from adiabatic_ray.analysis.beside_paper import lay_beside
     from adiabatic_ray.analysis.beside_tables import print_beside
+    from adiabatic_ray.analysis.boundary_print import print_boundaries
     from adiabatic_ray.analysis.comparison import compare_trials, read_comparison
     from adiabatic_ray.analysis.comparison_tables import print_comparison
     from adiabatic_ray.analysis.layer_tables import print_layers
@@ -45,6 +47,7 @@ __all__ = [
     "lay_beside",
     "most_changed",
     "print_beside",
+    "print_boundaries",
     "print_comparison",
     "print_layers",
     "print_report",

@@ -15,9 +15,10 @@ from planted import PAIRS, RELATION, Plan, Texts, write_planted
 from adiabatic_ray.results import ResultsError
 from analysis.boundary import boundary_of, estimate_boundaries, first_crossing, format_rate, main, sentence
 from analysis.curves import Criterion
+from analysis.influences import pooled_improvement
 from analysis.load import load_sweep
 from analysis.report import write_report
-from analysis.resample import MeanCurve, pooled_improvement, resample_curve
+from analysis.resample import MeanCurve, resample_curve
 
 ROOT = Path(__file__).parents[1]
 HALF = np.array([0.5])

@@ -9,8 +9,9 @@ from planted import HELD_OUT, PAIRS, RELATION, TUNED, Plan, write_planted
 
 from adiabatic_ray.statistics.significance import pair_influence_KC
 from analysis.curves import Criterion, criteria, curve_table, other_triplet_sets, rate_table
+from analysis.influences import pooled_improvement
 from analysis.load import load_sweep
-from analysis.resample import pooled_improvement, resample_curve
+from analysis.resample import resample_curve
 
 COSINE = Criterion(PAIRS, RELATION, "cosine")
 
