@@ -6,6 +6,7 @@ series also differs in marker or line. Files are drawn by the Agg backend, witho
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from .wording import format_rate
 GOOD, BAD, MEAN = "#0072B2", "#D55E00", "#333333"
 SERIES = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v")
+TITLE_CHARACTERS = 72
+"""Of a line above a panel; more would reach into the next one."""
 WIDE_PERCENT = 25.0
 """The improvement axis is linear up to this and logarithmic beyond it, when anything lies beyond: broken rates lose
 hundreds of percent and would press everything else into one line."""
@@ -75,7 +78,7 @@ def plot_curves(
             _draw_diverged(axes, of_group)
             _log_rate_axis(axes, of_group["learning_rate"].to_numpy())
         title = "; ".join(text for text in (str(curve.criterion), curve.group) if text)
-        left.set_title(f"Language pairs ({title})", loc="left", fontsize=11)
+        left.set_title(textwrap.fill(f"Language pairs ({title})", TITLE_CHARACTERS), loc="left", fontsize=11)
         right.set_title("Improvement of PND (positive is better)", loc="left", fontsize=11)
         for axes in (left, right):
             axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(0, -0.12), ncols=2, frameon=False)
