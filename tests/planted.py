@@ -26,7 +26,7 @@ from adiabatic_ray.sources import XNLI_LANGUAGES, PairFile, TripletFile
 from adiabatic_ray.spec import BackboneSpec, EvaluationSpec, SweepSpec, TrialSpec, TuningSpec
 from adiabatic_ray.statistics import metrics
 from adiabatic_ray.statistics.counts import MEASURES, RANK_MEASURES, Counts, influence_rows, no_ranks, untuned_rows
-from adiabatic_ray.statistics.score_tables import score_rows
+from adiabatic_ray.statistics.score_tables import aggregate_rows, score_rows
 
 UNTUNED_ID = "untuned-planted"
 RELATION = "same-other"
@@ -91,6 +91,7 @@ def write_planted(out: Path, plan: Plan) -> SweepSpec:
             compared = trial.trial_id, texts.untuned_counts(), texts.tuned_counts(aim)
             results.write_table(out, "scores", trial.trial_id, score_rows(*compared))
             results.write_table(out, "influence", trial.trial_id, influence_rows(*compared))
+            results.write_table(out, "aggregates", trial.trial_id, aggregate_rows(*compared))
         results.write_table(out, "curves", trial.trial_id, [_curve_row(trial.trial_id)])
         drift = _drift_rows(trial.trial_id, is_moved=status not in _STILL and rate > 0)
         results.write_table(out, "drift", trial.trial_id, drift)
