@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from adiabatic_ray import results
-from adiabatic_ray.results import ResultsError
-
 from .boundary import Boundary, boundary_of
 from .curves import Criterion, criteria, curve_table, other_triplet_sets, rate_table
-from .load import Sweep
+from .load import Sweep, read_whole
 from .resample import MeanCurve, mean_curves
 
 LANGUAGE_AXES = ("query language", "passage language")
@@ -67,14 +64,7 @@ class Material:
             ResultsError: a finished trial whose file is missing, or is of another schema version.
         """
         ids = list(self.sweep.completeness.done)
-        for trial_id in ids:
-            path = results.table_path(self.sweep.out, "aggregates", trial_id)
-            if not path.is_file():
-                raise ResultsError(
-                    f"a finished trial has all its tables, got no {path}; copy the whole folder, or "
-                    f"{results.how_to_redo(path)}"
-                )
-        rows = results.read_table(self.sweep.out, "aggregates", ids, _AGGREGATE_COLUMNS).to_pandas()
+        rows = read_whole(self.sweep.out, "aggregates", ids, _AGGREGATE_COLUMNS)
         return rows[rows["axis"].isin(LANGUAGE_AXES)]
 
     def shown_criteria(self) -> list[Criterion]:
@@ -102,7 +92,7 @@ class Material:
         ]
 
 
-def gather(sweep: Sweep, *, level: float, num_resamples: int, seed: int) -> Material:
+def material_of(sweep: Sweep, *, level: float, num_resamples: int, seed: int) -> Material:
     """Analyse a loaded sweep.
 
     Args:

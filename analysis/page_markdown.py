@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from .markdown import table_lines
@@ -49,7 +50,7 @@ def _blocks(blocks: Iterable[Block], depth: int) -> list[str]:
             case Bullets():
                 lines += [*(f"- {_escape(text)}" for text in block.texts), ""]
             case Code():
-                lines += ["```", *block.lines, "```", ""]
+                lines += _fenced(block.lines)
             case Table():
                 lines += _table(block, depth)
             case Fold():
@@ -59,6 +60,13 @@ def _blocks(blocks: Iterable[Block], depth: int) -> list[str]:
             case Picture() | Scale():
                 pass
     return lines
+
+
+def _fenced(commands: Sequence[str]) -> list[str]:
+    """Commands between fences that are longer than any in them."""
+    longest = max((len(run) for command in commands for run in re.findall("`+", command)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [fence, *(" ".join(command.splitlines()) for command in commands), fence, ""]
 
 
 def _table(table: Table, depth: int) -> list[str]:

@@ -10,7 +10,7 @@ from adiabatic_ray import results
 from .boundary import LEVEL, Boundary, to_json
 from .curves import Criterion
 from .load import Sweep, load_sweep
-from .material import Material, gather
+from .material import Material, material_of
 from .page import Page, Part
 from .page_html import render_html
 from .page_markdown import render_markdown
@@ -59,7 +59,7 @@ def write_report(out: Path, *, level: float = LEVEL, num_resamples: int = NUM_RE
         OSError: the report cannot be written.
     """
     sweep = load_sweep(out)
-    material = gather(sweep, level=level, num_resamples=num_resamples, seed=seed)
+    material = material_of(sweep, level=level, num_resamples=num_resamples, seed=seed)
     boundaries = material.boundaries
     page = Page(f"{sweep.spec.name}: adiabatic boundary", (part_of(material),))
     folder = out / "report"

@@ -11,7 +11,7 @@ from pathlib import Path
 from .boundary import LEVEL, NOTHING_TO_ESTIMATE, sentence
 from .curve_charts import overlay_picture
 from .load import load_sweep
-from .material import Material, gather
+from .material import Material, material_of
 from .page import Beside, Block, Bullets, Page, Paragraph, Part, Section, text_table
 from .page_html import render_html
 from .page_markdown import render_markdown
@@ -55,7 +55,7 @@ def write_sweeps_report(
         given = ", ".join(map(str, outs)) or "none"
         raise ValueError(f"a comparison needs two or more different results folders, got {given}")
     sweeps = [load_sweep(out) for out in outs]  # all of them before the work on any
-    materials = [gather(sweep, level=level, num_resamples=num_resamples, seed=seed) for sweep in sweeps]
+    materials = [material_of(sweep, level=level, num_resamples=num_resamples, seed=seed) for sweep in sweeps]
     names = _names(materials)
     parts = [_overview(materials, names)]
     for place, (material, name) in enumerate(zip(materials, names, strict=True), start=1):
