@@ -14,7 +14,9 @@
   paper; `paper_tables.read_table(number)`: that table.
 - `layers.most_changed(sweep)`, `layers.block_table(sweep)`, `layer_tables.print_layers(out, console)`: what moved.
 - `terminal.tables(sweep)`, `terminal.completeness_line(sweep)`: the sweep for a terminal.
-- `report.write_report(out)`: all of it into `OUT/report/`.
+- `report.write_report(out)`: all of it into `OUT/report/`; `report_sweeps.write_sweeps_report(outs)`: several sweeps.
+- `material.material_of(sweep, ...)`: what a report draws on; `report.part_of(material)`: its sections, as `page`
+  describes them and `page_html.render_html` and `page_markdown.render_markdown` write them.
 
 In a checkout this folder is the package `analysis`; a wheel installs it as `adiabatic_ray.analysis`.
 """

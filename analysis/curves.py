@@ -91,14 +91,28 @@ def curve_table(sweep: Sweep) -> pd.DataFrame:
           can be shown so at all, which takes untuned errors;
         - `improved_z/...`, `degraded_z/...`: the same by the paper's pooled z-test, |z| > 1.96, unadjusted.
     """
-    scores_of = dict(iter(sweep.scores.groupby("trial_id", sort=False)))
+    if "curve_table" not in sweep.computed:
+        sweep.computed["curve_table"] = _curve_table(sweep)
+    table: pd.DataFrame = sweep.computed["curve_table"]
+    return table.copy()
+
+
+def _curve_table(sweep: Sweep) -> pd.DataFrame:
+    columns_of: dict[str, dict[str, float]] = {}
+    for name, triplets in sweep.scores[sweep.scores["kind"] == "triplets"].groupby("trial_id", sort=False):
+        tuned_set = sweep.trial_specs[str(name)].source.name
+        columns_of.setdefault(str(name), {}).update(_triplet_columns(triplets, tuned_set))
+    pairs = sweep.scores.loc[sweep.scores["kind"] == "pairs", _PAIR_KEYS + _PAIR_SCORES]
+    for key, part in pairs.groupby(_PAIR_KEYS, sort=False):
+        trial_id, *about = map(str, key)
+        columns_of.setdefault(trial_id, {}).update(_pair_columns(part, Criterion(*about)))
     kept_epoch = sweep.trials.set_index("trial_id")["kept_epoch"]
     moved_frac = sweep.drift.groupby("trial_id")["moved_frac"].max()
     rows = []
     for trial_id in sweep.trial_ids:
         spec = sweep.trial_specs.get(trial_id)
         status = sweep.status(trial_id)
-        kept = float(kept_epoch[trial_id]) if trial_id in scores_of else np.nan
+        kept = float(kept_epoch[trial_id]) if trial_id in columns_of else np.nan
         row: dict[str, object] = {
             "trial_id": trial_id,
             "group": sweep.groups.get(trial_id, ""),
@@ -111,10 +125,7 @@ def curve_table(sweep: Sweep) -> pd.DataFrame:
             UNMOVED: bool(kept > 0 and spec is not None and spec.tuning.learning_rate > 0 and not moved_frac[trial_id]),
             "tuned_set": spec.source.name if spec else None,
         }
-        if spec and trial_id in scores_of:
-            row |= dict(_triplet_columns(scores_of[trial_id], spec.source.name))
-            row |= dict(_pair_columns(scores_of[trial_id]))
-        rows.append(row)
+        rows.append(row | columns_of.get(trial_id, {}))
     table = pd.DataFrame(rows)
     expected = [f"{what}/{measure}" for measure in MEASURES for what in ("gain_tuned", "p_tuned")]
     expected += [f"{w}/{name}/{m}" for name in other_triplet_sets(sweep) for m in MEASURES for w in ("gain", "p")]
@@ -145,7 +156,13 @@ def rate_table(sweep: Sweep) -> pd.DataFrame:
         column of `curve_table` (counts of language pairs too, so they need not be whole). p-values are left out: a mean
         of them means nothing. A diverged seed has no scores and enters no mean, only `num_diverged`.
     """
-    table = curve_table(sweep)
+    if "rate_table" not in sweep.computed:
+        sweep.computed["rate_table"] = _rate_table(sweep, curve_table(sweep))
+    table: pd.DataFrame = sweep.computed["rate_table"]
+    return table.copy()
+
+
+def _rate_table(sweep: Sweep, table: pd.DataFrame) -> pd.DataFrame:
     order = {name: place for place, name in enumerate(dict.fromkeys(sweep.groups.values()))}
     measured = [name for name in table.columns if "/" in name and not name.startswith(("p/", "p_tuned/"))]
     rows = []
@@ -182,8 +199,12 @@ def _status_in_words(counts: dict[str, int], kept_untuned: int, unmoved: int) ->
     return "; ".join([words, *(f"{number} {note}" for number, note in notes if number)])
 
 
-def _triplet_columns(scores: pd.DataFrame, tuned_set: str) -> Iterator[tuple[str, float]]:
-    triplets = scores[scores["kind"] == "triplets"]
+_PAIR_KEYS = ["trial_id", "set", "relation", "measure"]
+_PAIR_SCORES = ["errors_untuned", "pnd_untuned", "pnd_tuned", "improvement", "clustered_z", "paper_z", "bh_p", "maxt_p"]
+_PAIR_SCORES += ["preserved_p"]
+
+
+def _triplet_columns(triplets: pd.DataFrame, tuned_set: str) -> Iterator[tuple[str, float]]:
     for name, measure, gain, p in zip(
         triplets["set"], triplets["measure"], triplets["improvement"], triplets["clustered_p"], strict=True
     ):
@@ -231,15 +252,13 @@ def count_pairs(scores: pd.DataFrame) -> PairCounts:
     )
 
 
-def _pair_columns(scores: pd.DataFrame) -> Iterator[tuple[str, float]]:
-    pairs = scores[scores["kind"] == "pairs"]
-    for (name, relation, measure), part in pairs.groupby(["set", "relation", "measure"], sort=False):
-        criterion = Criterion(str(name), str(relation), str(measure))
-        own_improvement = part["improvement"][part["errors_untuned"] > 0]
-        pooled = metrics.improvement(part["pnd_untuned"].mean(), part["pnd_tuned"].mean())
-        counts = count_pairs(part)
-        yield criterion.column("improvement"), float(pooled)
-        yield criterion.column("mean"), float(own_improvement.mean())
-        yield criterion.column("pairs"), len(own_improvement)
-        for what in ("improved", "degraded", "preserved", "testable", "improved_z", "degraded_z"):
-            yield criterion.column(what), getattr(counts, what)
+def _pair_columns(part: pd.DataFrame, criterion: Criterion) -> Iterator[tuple[str, float]]:
+    """Of the language pairs of one trial and criterion."""
+    own_improvement = part["improvement"][part["errors_untuned"] > 0]
+    pooled = metrics.improvement(part["pnd_untuned"].mean(), part["pnd_tuned"].mean())
+    counts = count_pairs(part)
+    yield criterion.column("improvement"), float(pooled)
+    yield criterion.column("mean"), float(own_improvement.mean())
+    yield criterion.column("pairs"), len(own_improvement)
+    for what in ("improved", "degraded", "preserved", "testable", "improved_z", "degraded_z"):
+        yield criterion.column(what), getattr(counts, what)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class Sweep:
     """Rows of trials that are done; a diverged trial has no score."""
     untuned: dict[str, pd.DataFrame]
     """By untuned id: rows of the `untuned` table that finished trials are compared with."""
+    computed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Tables that were computed from this sweep, kept by what computes them; a changed copy of the sweep has none."""
 
     def status(self, trial_id: str) -> str:
         """COMPLETE, DIVERGED, FAILED or MISSING."""
@@ -141,13 +143,13 @@ def _completeness(out: Path, trial_ids: tuple[str, ...]) -> Completeness:
     )
 
 
-def read_whole(out: Path, table: str, file_ids: list[str]) -> pd.DataFrame:
-    """Rows of some finished trials in a table, in the order of the ids.
+def read_whole(out: Path, table: str, file_ids: list[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Rows of some finished trials in a table, in the order of the ids; all columns when none are named.
 
     Raises:
         ResultsError: a file that is missing or of another schema version.
     """
-    return read_arrow(out, table, file_ids).to_pandas()
+    return read_arrow(out, table, file_ids, columns).to_pandas()
 
 
 def read_arrow(out: Path, table: str, file_ids: list[str], columns: Sequence[str] | None = None) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Writes `OUT/report/`: the boundary as JSON, the curve table as CSV, two pictures and a short Markdown page."""
+"""Writes `OUT/report/`: the report as one HTML file and as Markdown, the boundary as JSON, the curve table as CSV."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from pathlib import Path
 
 from adiabatic_ray import results
 
-from .boundary import LEVEL, NOTHING_TO_ESTIMATE, Boundary, boundary_of, sentence, to_json
-from .curves import Criterion, curve_table
+from .curves import Criterion
+from .level import LEVEL, Boundary
 from .load import Sweep, load_sweep
-from .markdown import table_lines
+from .material import Material, material_of
+from .page import Page, Part
+from .page_html import render_html
+from .page_markdown import render_markdown
 from .plots import plot_curves, plot_heatmap
-from .resample import NUM_RESAMPLES, Evidence, gather, mean_curves
-from .terminal import LEGEND, cells, completeness_line, header, sections
+from .report_boundary import boundary_section
+from .report_cost import cost_section
+from .report_curves import curves_section
+from .report_drift import drift_section
+from .report_languages import languages_section
+from .report_provenance import provenance_section
+from .report_settings import settings_section
+from .resample import NUM_RESAMPLES, Evidence
+from .wording import to_json
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,10 @@ class Report:
     sweep: Sweep
     boundaries: list[Boundary]
     folder: Path
+    html: Path
+    """`report.html`: one file that needs no other."""
     markdown: Path
+    """`report.md`: the same in words and tables."""
     table: Path
     """`curves.csv`: `curves.curve_table`, one row a trial."""
     pictures: tuple[Path, ...]
@@ -49,24 +62,45 @@ def write_report(out: Path, *, level: float = LEVEL, num_resamples: int = NUM_RE
         OSError: the report cannot be written.
     """
     sweep = load_sweep(out)
-    evidence = gather(sweep, num_resamples=num_resamples, seed=seed, has_pairs=False)
-    curves = mean_curves(sweep, evidence=evidence)
-    boundaries = [boundary_of(curve, level=level) for curve in curves]
+    material = material_of(sweep, level=level, num_resamples=num_resamples, seed=seed)
+    boundaries = material.boundaries
+    page = Page(f"{sweep.spec.name}: adiabatic boundary", (part_of(material),))
     folder = out / "report"
     results.write_json(folder / "boundary.json", to_json(boundaries))
-    curve_table(sweep).to_csv(folder / "curves.csv", index=False)
+    material.trials.to_csv(folder / "curves.csv", index=False)
     pictures = []
-    if curves:
+    if material.curves:
         pictures.append(folder / "curves.png")
-        plot_curves(sweep, pictures[-1], curves=curves, level=level)
+        plot_curves(sweep, pictures[-1], curves=material.curves, level=level)
     if boundaries and sweep.completeness.done:
         pictures.append(folder / "heatmap.png")
         first = boundaries[0]
         criterion = Criterion(first.set, first.relation, first.measure)
         plot_heatmap(sweep, _trial_to_show(sweep, first), pictures[-1], criterion=criterion)
-    markdown = folder / "report.md"
-    markdown.write_text(_markdown(sweep, boundaries, pictures), encoding="utf-8")
-    return Report(sweep, boundaries, folder, markdown, folder / "curves.csv", tuple(pictures), evidence)
+    html, markdown = folder / "report.html", folder / "report.md"
+    write_text(html, render_html(page))
+    write_text(markdown, render_markdown(page, [picture.name for picture in pictures]))
+    return Report(sweep, boundaries, folder, html, markdown, folder / "curves.csv", tuple(pictures), material.evidence)
+
+
+def part_of(material: Material, prefix: str = "") -> Part:
+    """All sections about one sweep.
+
+    Args:
+        material: of the sweep.
+        prefix: of the sections' keys, where a page has several sweeps.
+    """
+    sections = (
+        provenance_section(material, prefix),
+        boundary_section(material, prefix),
+        curves_section(material, prefix),
+        languages_section(material, prefix),
+        settings_section(material, prefix),
+        drift_section(material, prefix),
+        cost_section(material, prefix),
+    )
+    present = tuple(section for section in sections if section is not None)
+    return Part(material.sweep.spec.name, material.sweep.spec.question, present)
 
 
 def _trial_to_show(sweep: Sweep, boundary: Boundary) -> str | float:
@@ -85,37 +119,11 @@ def _trial_to_show(sweep: Sweep, boundary: Boundary) -> str | float:
     return next(trial_id for trial_id, its_rate in rates.items() if its_rate == rate)
 
 
-def _markdown(sweep: Sweep, boundaries: list[Boundary], pictures: list[Path]) -> str:
-    provenance = sweep.provenance
-    backbones = dict.fromkeys(spec.backbone.name for spec in sweep.trial_specs.values())
-    lines = [
-        f"# {sweep.spec.name}",
-        "",
-        f"> {sweep.spec.question}",
-        "",
-        f"Backbone: {', '.join(backbones)}. Commit: {provenance.get('commit') or 'not recorded'}. "
-        f"Versions: {_versions(provenance)}.",
-        "",
-        completeness_line(sweep),
-        "",
-        "## Boundary",
-        "",
-        *([f"- {sentence(boundary)}" for boundary in boundaries] or [f"No boundary: {NOTHING_TO_ESTIMATE}."]),
-        "",
-        "## Curves",
-        "",
-    ]
-    for title, rates, criterion, measure in sections(sweep):
-        titles = header(sweep, criterion)
-        rows = cells(sweep, rates, criterion, measure)
-        lines += [f"### {title}", "", *table_lines(titles, rows, ">" * (len(titles) - 1) + "<"), ""]
-    lines += [LEGEND, ""]
-    lines += [f"![{picture.stem}]({picture.name})\n" for picture in pictures]
-    return "\n".join(lines)
+def write_text(path: Path, text: str) -> None:
+    """Write a file of the report, whole or not at all.
 
-
-def _versions(provenance: dict[str, object]) -> str:
-    versions = provenance.get("versions")
-    if not isinstance(versions, dict):
-        return "not recorded"
-    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    with results.replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -43,7 +43,8 @@ RELATIONS = ("entailment-neutral", "entailment-contradiction")
 
 def counts(rng: np.random.Generator) -> tuple[Counts, Counts]:
     """Untuned and tuned counts of the pair set of the planted sweep."""
-    keys = [(r, m, *pair) for r in RELATIONS for m in MEASURES for pair in itertools.product(XNLI_LANGUAGES, repeat=2)]
+    pairs = list(itertools.product(XNLI_LANGUAGES, XNLI_LANGUAGES))
+    keys = [(r, m, query, passage) for r in RELATIONS for m in MEASURES for query, passage in pairs]
     errors_KC = rng.binomial(NUM_PREMISES, 0.1, (len(keys), NUM_PREMISES)).astype(np.int32)
     order_C = rng.permutation(NUM_PREMISES)
     changed_KC = (rng.random(errors_KC.shape) < 0.034).astype(np.int32)

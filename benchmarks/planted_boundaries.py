@@ -24,7 +24,7 @@ from scipy.optimize import isotonic_regression
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analysis.curves import Criterion
-from analysis.influences import WHOLE, pooled_improvement
+from analysis.influences import pooled_improvement
 from analysis.level import first_crossing
 from analysis.resample import MeanCurve, resample_curve
 from analysis.rules import TAIL, Rule, cross, neighbours, window
@@ -78,15 +78,29 @@ def simulate(
         tuned = texts.tuned(float(improvement))
         change = tuned[0] - texts.untuned[0], tuned[1] - texts.untuned[1]
         trials.append(pooled_improvement(*change, *texts.untuned, sizes_C, sizes_C))
-    resampled = resample_curve(
+    rates_R, mean_R, replicates_BR, seeds_R = resample_curve(
         10**log_T,
         np.array([trial.improvement for trial in trials]),
         np.stack([trial.influence_C for trial in trials]),
         num_resamples=num_resamples,
         seed=repeat,
     )
-    rest = 0, len(trials), 0, 0, 0, len(texts.language_pairs), num_clusters, repeat, WHOLE
-    return MeanCurve("", Criterion("planted", "r", "cosine"), *resampled, *rest)
+    return MeanCurve(
+        group="",
+        criterion=Criterion("planted", "r", "cosine"),
+        rates_R=rates_R,
+        mean_R=mean_R,
+        replicates_BR=replicates_BR,
+        seeds_R=seeds_R,
+        num_diverged=0,
+        num_trials=len(trials),
+        num_kept_untuned=0,
+        num_unmoved=0,
+        num_absent=0,
+        num_language_pairs=len(texts.language_pairs),
+        num_clusters=num_clusters,
+        seed=repeat,
+    )
 
 
 @dataclass(frozen=True)
@@ -125,10 +139,10 @@ def study(*, num_repeats: int, num_clusters: int, shapes: tuple[str, ...] = tupl
 def interval(rule: Rule, curve: MeanCurve) -> tuple[float, ...]:
     """Estimate, ends, and the rates tried on either side of the estimate, in log10."""
     found = cross(rule, curve)
-    low, high = (
-        np.quantile(found.replicates_B, tail, method=method) if len(found.replicates_B) else math.nan
-        for tail, method in ((TAIL, "lower"), (1 - TAIL, "higher"))
-    )
+    low = high = math.nan
+    if len(found.replicates_B):
+        low = float(np.quantile(found.replicates_B, TAIL, method="lower"))
+        high = float(np.quantile(found.replicates_B, 1 - TAIL, method="higher"))
     sides = np.log10(neighbours(found.estimate, curve.rates_R))
     return found.estimate, float(low), float(high), *map(float, sides)
 

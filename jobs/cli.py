@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -28,13 +29,33 @@ ResultsArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Results fo
 
 @app.command()
 @user_errors
-def report(out: ResultsArgument) -> None:
-    """Print the table and the boundary of a sweep, and write OUT/report. Needs no torch, Ray or MLflow."""
-    from .reporting import print_boundaries, print_report, write_report
+def report(
+    outs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="OUT [OUT2 ...]", help="Results folder of a sweep; of several, to lay them side by side."
+        ),
+    ],
+) -> None:
+    """Print the table and the boundary of a sweep, and write OUT/report. Needs no torch, Ray or MLflow.
 
-    written, console = write_report(out), plain_console()
-    print_report(written.sweep, written.boundaries, console)
-    print_boundaries(written.evidence, console)
+    Of several sweeps it writes one report with all of them, OUT/report/comparison.html.
+    """
+    from .reporting import print_boundaries, print_report, write_report, write_sweeps_report
+
+    console = plain_console()
+    if len(outs) == 1:
+        written = write_report(outs[0])
+        print_report(written.sweep, written.boundaries, console)
+        print_boundaries(written.evidence, console)
+        html = written.html
+    else:
+        compared = write_sweeps_report(outs)
+        for material in compared.materials:
+            print_report(material.sweep, material.boundaries, console)
+            console.print()
+        html = compared.html
+    console.print(f"\nReport:  {shlex.quote(str(html))}", soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()

@@ -16,6 +16,7 @@ if TYPE_CHECKING or __package__ == "jobs":  # a checkout, or a job's working dir
     from analysis.markdown import table_lines
     from analysis.records import tuned_trial
     from analysis.report import write_report
+    from analysis.report_sweeps import write_sweeps_report
     from analysis.terminal import print_report
     from analysis.trial_card import Figure, boundary_lines, evaluation_lines, read_boundaries, read_figures
 else:  # installed: both are inside the package
@@ -30,6 +31,7 @@ else:  # installed: both are inside the package
     from adiabatic_ray.analysis.markdown import table_lines
     from adiabatic_ray.analysis.records import tuned_trial
     from adiabatic_ray.analysis.report import write_report
+    from adiabatic_ray.analysis.report_sweeps import write_sweeps_report
     from adiabatic_ray.analysis.terminal import print_report
     from adiabatic_ray.analysis.trial_card import (
         Figure,
@@ -58,4 +60,5 @@ __all__ = [
     "trial_spec",
     "tuned_trial",
     "write_report",
+    "write_sweeps_report",
 ]

@@ -95,7 +95,7 @@ def sweep(
     is_server = tracker.uri.startswith("http")
     interface = (sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri)
     for title, text in (
-        ("\nReport:   ", shlex.quote(str(report.folder))),
+        ("\nReport:   ", shlex.quote(str(report.html))),
         ("MLflow UI:", tracker.uri if is_server else shlex.join(interface)),
         ("Parquet:  ", shlex.join((sys.executable, "-c", read))),
     ):

@@ -27,7 +27,7 @@ from adiabatic_ray.spec import BackboneSpec, EvaluationSpec, SweepSpec, TrialSpe
 from adiabatic_ray.statistics import metrics
 from adiabatic_ray.statistics.blocks import block_of
 from adiabatic_ray.statistics.counts import MEASURES, RANK_MEASURES, Counts, influence_rows, no_ranks, untuned_rows
-from adiabatic_ray.statistics.score_tables import score_rows
+from adiabatic_ray.statistics.score_tables import aggregate_rows, score_rows
 
 UNTUNED_ID = "untuned-planted"
 RELATION = "same-other"
@@ -96,6 +96,7 @@ def write_planted(out: Path, plan: Plan) -> SweepSpec:
             results.write_table(out, "scores", trial.trial_id, score_rows(*compared))
             results.write_table(out, "influence", trial.trial_id, influence_rows(*compared))
             results.write_table(out, "cosines", trial.trial_id, _cosine_rows(trial.trial_id, plan))
+            results.write_table(out, "aggregates", trial.trial_id, aggregate_rows(*compared))
         results.write_table(out, "curves", trial.trial_id, [_curve_row(trial.trial_id)])
         layers = plan.layers.get(rate, UNMOVED if status in _STILL or rate == 0 else MOVED)
         results.write_table(out, "drift", trial.trial_id, _drift_rows(trial.trial_id, layers))
@@ -158,9 +159,10 @@ class Texts:
         found = []
         if self.plan.has_pairs:
             keys = [(RELATION, measure, *languages) for measure in MEASURES for languages in self.language_pairs]
-            both = [np.concatenate([one] * len(MEASURES)).astype(np.int32) for one in errors]
-            sizes = np.ones_like(both[0])
-            found.append(Counts(PAIRS, "pairs", tuple(keys), *both, sizes, sizes, no_ranks(len(keys))))
+            by_positive, by_negative = (np.concatenate([one] * len(MEASURES)).astype(np.int32) for one in errors)
+            sizes = np.ones_like(by_positive)
+            arrays = by_positive, by_negative, sizes, sizes, no_ranks(len(keys))
+            found.append(Counts(PAIRS, "pairs", tuple(keys), *arrays))
         for name, errors_C in triplet_errors.items():
             by_query = np.stack([errors_C] * len(MEASURES)).astype(np.int32)
             none, ones = np.zeros((len(MEASURES), 0), np.int32), np.ones_like(by_query)

@@ -48,7 +48,7 @@ def printed(sweep, width=80):
 def test_the_report_is_written_whole(tmp_path):
     write_planted(tmp_path, Plan(FALLING, seeds=(0, 1), change={(3e-7, 1): "MISSING"}))
     report = write_report(tmp_path, num_resamples=200)
-    names = {"boundary.json", "curves.csv", "curves.png", "heatmap.png", "report.md"}
+    names = {"boundary.json", "curves.csv", "curves.png", "heatmap.png", "report.html", "report.md"}
     assert {path.name for path in (tmp_path / "report").iterdir()} == names
     assert report.pictures == (tmp_path / "report" / "curves.png", tmp_path / "report" / "heatmap.png")
     assert all(min(imread(picture).shape[:2]) > 300 for picture in report.pictures)

@@ -51,12 +51,13 @@ ONLY_IN = {"ray": ("on_ray.", "orchestration."), "mlflow": ("on_ray.tracking",)}
 """Third-party package -> beginnings of the files of adiabatic_ray that may import it. `jobs` may import ray too."""
 
 LAYER_0_PACKAGES = {"numpy", "psutil", "pyarrow", "pydantic", "scipy"}
-ANALYSIS_PACKAGES = {"matplotlib", "numpy", "pandas", "pyarrow", "pydantic", "rich", "scipy"}
+ANALYSIS_PACKAGES = {"jinja2", "markupsafe", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic", "rich", "scipy"}
 ANALYSIS_MODULES = {
     "spec",
     "sources",
     "schemas",
     "results",
+    "statistics.language_groups",
     "statistics.metrics",
     "statistics.significance",
     "statistics.counts",

@@ -122,6 +122,8 @@ def test_the_wheel_holds_one_package_with_all_sources_in_it(checkout, tmp_path):
     expected = {f"{target}/{file}" for folder, target in FOLDERS.items() for file in sources(folder)}
     data = {f"adiabatic_ray/analysis/paper/{file.name}" for file in (ROOT / "analysis" / "paper").glob("*.toml")}
     assert len(data) == 19
+    templates = {f"adiabatic_ray/analysis/templates/report.{end}" for end in ("html.j2", "css", "js")}
+    data |= templates
     expected |= data
     assert {name for name in wheel.namelist() if name.startswith("adiabatic_ray/")} == expected
     assert "adiabatic = adiabatic_ray.jobs.cli:main" in wheel.read(f"{information}/entry_points.txt").decode()

@@ -1,0 +1,131 @@
+"""Section of the report: the boundary in a sentence, all boundaries on one axis, and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from .level import NOTHING_TO_ESTIMATE, Boundary
+from .material import Material
+from .page import Beside, Block, Bullets, Fold, Paragraph, Picture, Section, Table, text_table
+from .range_chart import Range, draw_ranges
+from .wording import format_rate, sentence
+
+_MANY = 6
+"""More sentences than this fold away, but the first of each group."""
+_MAX_RANGES = 24
+
+DEFINITION = (
+    "The boundary is the learning rate at which the mean PND over all language pairs has risen by the level's share of "
+    "its untuned value, read off the curve of seed means, straight in log rate between the rates that were tried; the "
+    "first crossing counts, going up. The interval resamples clusters of texts, and seeds where a rate has several. A "
+    "diverged trial counts as broken."
+)
+
+
+def boundary_section(material: Material, prefix: str = "") -> Section:
+    """Sentences first, then the picture and the table.
+
+    Args:
+        material: of the sweep.
+        prefix: of the section's key.
+    """
+    boundaries = material.boundaries
+    blocks: list[Block] = []
+    if not boundaries:
+        blocks.append(Paragraph(f"No boundary: {NOTHING_TO_ESTIMATE}.", "verdict"))
+        return Section(f"{prefix}boundary", "Boundary", tuple(blocks))
+    sentences = [sentence(boundary) for boundary in boundaries]
+    firsts = list({boundary.group: place for place, boundary in reversed(list(enumerate(boundaries)))}.values())
+    firsts.sort()
+    if len(boundaries) <= _MANY:
+        blocks.append(Bullets(tuple(sentences), num_leads=1))
+    else:
+        blocks.append(Bullets(tuple(sentences[place] for place in firsts), num_leads=len(firsts)))
+        others = tuple(text for place, text in enumerate(sentences) if place not in firsts)
+        blocks.append(Fold(f"The other criteria ({len(others)})", (Bullets(others),)))
+    pair = range_picture(ranges(material)), boundary_table([("", boundary) for boundary in boundaries])
+    blocks += pair if len(material.groups) > 1 else [Beside(pair)]
+    blocks.append(Paragraph(DEFINITION, "note"))
+    sources = (
+        "Tables influence (by_positive, by_negative), untuned (all counts), drift (moved_frac), trials (kept_epoch). "
+        "Computed by analysis.resample.mean_curves and analysis.boundary.boundary_of; boundary.json beside this file "
+        f"has every field. Bootstrap: {boundaries[0].num_resamples:,} replicates, seed {boundaries[0].seed}. Again: "
+        f"python -m analysis.boundary {material.sweep.out}",
+    )
+    return Section(f"{prefix}boundary", "Boundary", tuple(blocks), sources)
+
+
+def range_picture(ranges: Sequence[Range]) -> Picture:
+    """All boundaries on one axis; the first `_MAX_RANGES` of them."""
+    left_out = len(ranges) - _MAX_RANGES
+    more = f"; the first {_MAX_RANGES} of {len(ranges)}, the table has all" if left_out > 0 else ""
+    title = f"Boundaries with their 95% intervals{more}"
+    drawn = draw_ranges(ranges[:_MAX_RANGES], title)
+    legend = Markup("<span>arrow: beyond the rates that were tried</span><span>small strokes: rates tried</span>")
+    return Picture(title, drawn, legend, "The table has the same numbers.")
+
+
+def ranges(material: Material, heading: str = "") -> list[Range]:
+    """A line for each boundary; where there are several groups, those of a criterion stand together.
+
+    Args:
+        material: of the sweep.
+        heading: above the criteria; none: where there are groups, their criterion.
+    """
+    has_groups = len(material.groups) > 1
+    found = []
+    for curve, boundary in zip(material.curves, material.boundaries, strict=True):
+        about = str(curve.criterion)
+        tip = f"{about}{f'; {curve.group}' if curve.group else ''}: {estimate(boundary)}, 95% {interval(boundary)}"
+        label = curve.group if has_groups else about
+        found.append(Range(label, tip, boundary, list(curve.rates_R), heading or (about if has_groups else "")))
+    order = list(dict.fromkeys(one.heading for one in found))
+    return sorted(found, key=lambda one: order.index(one.heading))
+
+
+def estimate(boundary: Boundary) -> str:
+    """The rate, or on which side of the rates tried it lies."""
+    rate = format_rate(boundary.estimate)
+    return rate if boundary.censored == "none" else f"{boundary.censored} {rate}"
+
+
+def interval(boundary: Boundary) -> str:
+    """Both ends; an end outside the rates that were tried says so."""
+    ends = ((boundary.low, boundary.low_censored), (boundary.high, boundary.high_censored))
+    low, high = (format_rate(rate) if mark == "none" else f"{mark} {format_rate(rate)}" for rate, mark in ends)
+    return low if low == high else f"{low} to {high}"
+
+
+def boundary_table(boundaries: Sequence[tuple[str, Boundary]]) -> Table:
+    """Every boundary with its interval and the rates beside it.
+
+    Args:
+        boundaries: sweep (empty where there is one) and boundary; at least one.
+    """
+
+    def rate(value: float | None) -> str:
+        return "-" if value is None else format_rate(value, 3)
+
+    about = {
+        "sweep": [name for name, _ in boundaries],
+        "criterion": [f"{b.set}, {b.relation}, {b.measure}" for _, b in boundaries],
+        "settings": [b.group for _, b in boundaries],
+    }
+    about = {title: texts for title, texts in about.items() if any(texts)}
+    numbers = [
+        [
+            estimate(b),
+            interval(b),
+            rate(b.last_holding_rate),
+            rate(b.first_failing_rate),
+            str(b.num_seeds) if b.num_seeds == b.max_seeds else f"{b.num_seeds} to {b.max_seeds}",
+        ]
+        for _, b in boundaries
+    ]
+    titles = (*about, "boundary", "95% interval", "last that holds", "first that fails", "seeds")
+    rows = [[*names, *own] for names, own in zip(zip(*about.values(), strict=True), numbers, strict=True)]
+    level = f"{100 * boundaries[0][1].level:+g}%"
+    caption = f"Learning rates at which the mean improvement falls below {level}"
+    return text_table(caption, titles, rows, "<" * len(about) + ">" * 5)
