@@ -361,12 +361,7 @@ def _pair_noise(seed: int, sizes: tuple[Ints, Ints], both_KC: Ints, errors_K: In
 
     With m positives, n negatives and e errors `pair_influence_KC` is (m n (by positive + by negative) - e (n m_a + m
     n_a)) / (m n)^2, so one product of the counts with the weights does, without the influences themselves.
-
-    Args:
-        seed: of the draws.
-        sizes: positives and negatives of each cluster.
-        both_KC: errors by positive plus errors by negative.
-        errors_K: errors by positive, in all.
+    `both_KC` is errors by positive plus by negative, `errors_K` errors by positive, in all.
     """
     num_positives, num_negatives = (float(size.sum()) for size in sizes)
     weights_PC = _pair_weights(seed, both_KC.shape[1])
