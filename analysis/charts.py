@@ -67,7 +67,7 @@ class Series:
     band: Sequence[tuple[float, float, float]] = ()
     """(x, low, high), shaded."""
     shape: str = "circle"
-    style: Literal["solid", "dashed", "thin"] = "solid"
+    style: Literal["solid", "dashed", "thin", "wide"] = "solid"
     names_open: bool = False
     """Its markers are open throughout, which the legend shows."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -96,7 +96,9 @@ def improvement_picture(material: Material, curve: MeanCurve, boundary: Boundary
     return Picture(f"Improvement of PND, positive is better: {_about(curve)}", draw(chart), legend(chart), _INSTEAD)
 
 
-def mean_series(curve: MeanCurve, label: str, colour: str, shape: str = "diamond") -> Series:
+def mean_series(
+    curve: MeanCurve, label: str, colour: str, shape: str = "diamond", style: Literal["solid", "wide"] = "solid"
+) -> Series:
     """The mean over language pairs with its band; open where the band holds 0."""
     low_R, high_R = curve.band()
     marks, line, band = [], [], []
@@ -113,7 +115,7 @@ def mean_series(curve: MeanCurve, label: str, colour: str, shape: str = "diamond
         marks.append(Mark(rate, y, tip, is_open=low <= 0 <= high))
         if math.isfinite(low) and math.isfinite(high):
             band.append((rate, 100 * low, 100 * high))
-    return Series(label, colour, marks, line, band, shape)
+    return Series(label, colour, marks, line, band, shape, style)
 
 
 def overlay_picture(
@@ -128,7 +130,13 @@ def overlay_picture(
         subject: what the curves are, for the title.
     """
     series = [
-        mean_series(curve, name, COLOURS[place % len(COLOURS)], SHAPES[(place // len(COLOURS) + place) % len(SHAPES)])
+        mean_series(
+            curve,
+            name,
+            COLOURS[place % len(COLOURS)],
+            SHAPES[(place // len(COLOURS) + place) % len(SHAPES)],
+            "solid" if place % 2 else "wide",  # equal curves stay visible under one another
+        )
         for place, (name, curve) in enumerate(curves)
     ]
     rates = sorted({float(rate) for _, curve in curves for rate in curve.rates_R})

@@ -206,5 +206,7 @@ def _cell(values: Values | None, name: str) -> Cell:
 
 
 def _brief(value: float) -> str:
-    """Three characters or so: the cell is small, and its tip has the digits."""
+    """Four characters at most, or five of a loss beyond 1,000%: the cell is small, and its tip has the digits."""
+    if abs(value) < 0.095:
+        return f"{value:z.2f}".replace("0.", ".") if abs(value) >= 0.005 else "0"
     return f"{value:z.1f}" if abs(value) < 9.95 else f"{value:.0f}"

@@ -37,7 +37,7 @@ def provenance_section(material: Material, prefix: str = "") -> Section:
     blocks += [
         Paragraph(origin(sweep)),
         Code(tuple(commands(sweep))),
-        _sets(sweep),
+        *([_sets(sweep)] if len(sweep.scores) else []),
         Fold(f"Every trial ({len(sweep.trial_ids)})", (_trials(material),)),
     ]
     sources = (

@@ -51,7 +51,13 @@ def diverging_steps() -> list[tuple[str, str]]:
 
 def sequential_steps() -> list[tuple[str, str]]:
     """(class, label) from nothing up, for the legend."""
-    return [("q0", "0"), *((f"q{step}", f"{edge:.0e}") for step, edge in enumerate(SEQUENTIAL_EDGES, start=1))]
+    return [
+        ("q0", "0"),
+        *(
+            (f"q{step}", f"{edge:.0e}".replace("e-0", "e-").replace("e+00", ""))
+            for step, edge in enumerate(SEQUENTIAL_EDGES, start=1)
+        ),
+    ]
 
 
 def palette(theme: str) -> dict[str, tuple[str, str]]:

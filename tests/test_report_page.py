@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from planted import Plan, write_planted
 from planted_xnli import Look, write_xnli
+from typer.testing import CliRunner
 
 from adiabatic_ray import results
 from adiabatic_ray.schemas import TABLES
@@ -22,6 +23,7 @@ from analysis.load import load_sweep
 from analysis.report import Report, write_report
 from analysis.report_sweeps import write_sweeps_report
 from analysis.terminal import percent
+from jobs.cli import app
 
 FALLING = {0.0: 0.0, 1e-8: 0.01, 1e-7: 0.02, 3e-7: -0.04, 1e-6: None}
 VOID = {"meta", "rect", "path", "br", "hr", "img", "link", "input"}
@@ -349,3 +351,13 @@ def test_a_sweep_is_not_laid_beside_itself(two_sweeps):
 def test_one_damaged_folder_among_several_is_named(two_sweeps, tmp_path):
     with pytest.raises(results.ResultsError, match=re.escape(str(tmp_path))):
         write_sweeps_report([two_sweeps[0], tmp_path])
+
+
+def test_the_command_takes_one_folder_or_several(two_sweeps):
+    first, second = map(str, two_sweeps)
+    one = CliRunner().invoke(app, ["report", second], env={"COLUMNS": "200"})
+    assert one.exit_code == 0 and f"Report:  {second}/report/report.html" in one.output
+    both = CliRunner().invoke(app, ["report", first, second], env={"COLUMNS": "200"})
+    assert both.exit_code == 0 and f"Report:  {first}/report/comparison.html" in both.output
+    twice = CliRunner().invoke(app, ["report", first, first], env={"COLUMNS": "200"})
+    assert twice.exit_code == 2 and "two or more different results folders" in twice.output

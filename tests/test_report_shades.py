@@ -7,6 +7,7 @@ import math
 import pytest
 
 from adiabatic_ray.sources import XNLI_LANGUAGES
+from analysis import report_languages
 from analysis.charts import Chart, Mark, Series, draw
 from analysis.language_order import breaks, in_order, in_words
 from analysis.shades import contrast, css, diverging, diverging_steps, palette, sequential, sequential_steps
@@ -59,6 +60,14 @@ def test_relatives_stand_together():
     assert " ".join(ordered) == "en de es fr bg ru el hi ur ar sw vi zh th tr xx"
     assert breaks(ordered) == {2, 4, 6, 7, 9, 10, 11, 12, 13, 14, 15}
     assert in_words(["en", "de", "tr"]) == "Germanic en de, Turkic tr"
+
+
+@pytest.mark.parametrize("percent, text", [
+    (0.0, "0"), (0.004, "0"), (-0.04, "-.04"), (0.09, ".09"), (0.12, "0.1"), (-1.26, "-1.3"), (-9.96, "-10"),
+    (-123.4, "-123"),
+])  # fmt: skip
+def test_numbers_of_a_map_are_short(percent, text):
+    assert report_languages._brief(percent) == text
 
 
 def chart(values: list[float]) -> str:
