@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 
@@ -54,14 +52,6 @@ def drift_section(material: Material, prefix: str = "") -> Section | None:
     return Section(f"{prefix}drift", "Drift and step resolution", tuple(blocks), sources)
 
 
-def block_of(tensor: str) -> str:
-    """Number of the block that a tensor belongs to, or embeddings, or other: the first number in its name."""
-    if "embeddings." in tensor:
-        return "embeddings"
-    number = re.search(r"(?:^|\.)(\d+)\.", tensor)
-    return number[1] if number else "other"
-
-
 def totals(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Rows of `drift` summed up.
 
@@ -103,16 +93,12 @@ def totals(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def _rows(material: Material) -> pd.DataFrame:
-    """Rows of `drift` of scored trials with a rate above 0, with `rate`, `settings` and `part` (the block)."""
+    """Rows of `drift` of scored trials with a rate above 0, with `rate` and `settings`."""
     sweep = material.sweep
     rates = {trial_id: spec.tuning.learning_rate for trial_id, spec in sweep.trial_specs.items()}
     rows = sweep.drift[sweep.drift["trial_id"].isin(sweep.completeness.done)]
     rows = rows.assign(rate=rows["trial_id"].map(rates), settings=rows["trial_id"].map(sweep.groups))
-    rows = rows[rows["rate"] > 0]
-    if "block" in rows.columns:
-        return rows.assign(part=rows["block"].astype(str))
-    names = {tensor: block_of(tensor) for tensor in rows["tensor"].unique()}
-    return rows.assign(part=rows["tensor"].map(names))
+    return rows[rows["rate"] > 0]
 
 
 def _shares(rows: pd.DataFrame) -> Picture:
@@ -135,8 +121,8 @@ def _shares(rows: pd.DataFrame) -> Picture:
 
 def _distances(rows: pd.DataFrame) -> Table:
     """Blocks down, rates across."""
-    by_block = totals(rows, ["part", "rate", "trial_id"]).groupby(["part", "rate"])["distance"].mean()
-    parts = sorted(rows["part"].unique(), key=lambda part: (part.isdigit(), int(part) if part.isdigit() else 0, part))
+    by_block = totals(rows, ["block", "rate", "trial_id"]).groupby(["block", "rate"])["distance"].mean()
+    parts = sorted(rows["block"].unique(), key=lambda part: (part.isdigit(), int(part) if part.isdigit() else 0, part))
     rates = sorted(rows["rate"].unique())
     lines = []
     for part in parts:

@@ -299,7 +299,7 @@ def test_mixed_backbones_are_named(tmp_path):
 
 
 def test_drift_is_weighted_by_the_size_of_tensors():
-    from analysis.report_drift import block_of, totals
+    from analysis.report_drift import totals
 
     rows = pd.DataFrame(
         {
@@ -316,8 +316,6 @@ def test_drift_is_weighted_by_the_size_of_tensors():
     found = totals(rows, ["trial_id"]).loc["a"]
     assert (found["movable"], found["moved"], found["distance"]) == pytest.approx((0.75, 0.4, 0.5))
     assert np.isnan(found["lost"]) and found["max_change"] == 0.2
-    names = ["embeddings.LayerNorm.weight", "encoder.layer.11.output.dense.weight", "pooler.dense.weight"]
-    assert [block_of(name) for name in names] == ["embeddings", "11", "other"]
 
 
 @pytest.fixture(scope="module")
