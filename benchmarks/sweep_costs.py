@@ -99,7 +99,7 @@ def sampled(backbone: Backbone, data: Path) -> dict[str, Texts]:
     """Tokens of the sources' texts, from local copies."""
     hub, papers = str(data / "hub"), str(data / "arxiv_30k.parquet")
     sources: dict[str, MsMarco | Xnli | ArxivTriplets] = {
-        "msmarco": MsMarco(path=hub, num_tune=None, num_evaluation=2 * SAMPLED),
+        "msmarco": MsMarco(path=hub, num_tune=None, num_validation=0, num_evaluation=2 * SAMPLED),
         "xnli": Xnli(path=hub, num_premises=200),
     }
     for flavour in ("title", "first"):
