@@ -27,6 +27,7 @@ hypothesis.settings.load_profile("deterministic")
 DATA_VARIABLE = "ADIABATIC_DATA"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip `realdata` tests without the corpora and `gpu` tests without a device; say who runs where in parallel.
 
