@@ -34,8 +34,7 @@ REAL_DATA = if [ -z "$$ADIABATIC_DATA" ] && [ -d ../shared/data ]; then \
 	  ADIABATIC_DATA=$$(cd ../shared/data && pwd); export ADIABATIC_DATA; fi
 
 test: $(STAMP) ## Run the tests
-	@$(REAL_DATA); OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder \
-	  --durations 15 --durations-min 5
+	@$(REAL_DATA); $(BIN)/python -m pytest --durations 15 --durations-min 10
 
 lint: $(STAMP) ## Check style and format
 	@$(BIN)/ruff check

@@ -17,7 +17,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # before ray is imported: it reads the mode once
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_worker_niceness", "0")  # other tests run beside; Ray's 15 would let its processes starve
+os.environ.setdefault("RAY_worker_niceness", "0")  # whatever else runs on a machine: Ray's 15 would let its processes starve
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 # Same examples on every run: a red test stays red until someone mends it. No deadline: the machine may be shared.
@@ -27,16 +27,8 @@ hypothesis.settings.load_profile("deterministic")
 DATA_VARIABLE = "ADIABATIC_DATA"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip `realdata` tests without the corpora and `gpu` tests without a device; say who runs where in parallel.
-
-    With `-n 2 --dist loadgroup` one process runs all tests that start Ray, one after another, and starts with them:
-    they take longest and mostly wait. Others stay together by file, whose fixtures they share.
-    """
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)  # stable: else in the order of the files
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if item.get_closest_marker("ray") else item.path.name))
+    """Skip `realdata` tests without the corpora and `gpu` tests without a device."""
     if not os.environ.get(DATA_VARIABLE):
         for item in _marked(items, "realdata"):
             item.add_marker(pytest.mark.skip(reason=f"{DATA_VARIABLE} does not name a folder of real corpora"))
