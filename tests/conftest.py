@@ -17,7 +17,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # before ray is imported: it reads the mode once
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_worker_niceness", "0")  # whatever else runs on a machine: Ray's 15 would let its processes starve
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets its processes starve beside others
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 # Same examples on every run: a red test stays red until someone mends it. No deadline: the machine may be shared.
