@@ -26,6 +26,7 @@ REGIME: dict[str, Any] = {
     "backbone.name": E5.name,
     "source.kind": "msmarco",
     "tuning.freeze": "emb",
+    "tuning.towers": "query",
     "tuning.learning_rate": 5e-8,
     "tuning.batch_size": 14,
     "tuning.margin": 0.1,
