@@ -65,10 +65,11 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
     for bank in plan.banks:
         banks.add_row(bank.name, f"{bank.num_texts:,}", f"{bank.num_bytes / 1e6:.1f}", f"{bank.num_tokens:,}")
     console.print(banks)
-    if plan.passage_tokens_per_epoch:
+    if plan.num_both:
         console.print(
-            f"both towers are tuned: no bank serves a tuned passage tower, {plan.passage_tokens_per_epoch:,} passage "
-            f"tokens an epoch and {plan.evaluation_passage_tokens:,} an evaluation are encoded for every trial",
+            f"{plan.num_both} of {len(plan.trials)} trials tune both towers: no bank serves a tuned passage tower, "
+            f"{plan.passage_tokens_per_epoch:,} passage tokens an epoch and {plan.evaluation_passage_tokens:,} an "
+            "evaluation are encoded for each of them",
             soft_wrap=True,
         )
     num_epochs = plan.trials[0].tuning.max_epochs or plan.trials[0].tuning.idle_epochs or 1

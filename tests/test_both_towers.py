@@ -171,6 +171,10 @@ def test_the_dry_run_counts_what_no_bank_gives(tmp_path: Path) -> None:
     saved = sum(bank.num_tokens for bank in usual.banks[:2])
     extra = 3 * plan.passage_tokens_per_epoch + plan.evaluation_passage_tokens - saved
     assert more == pytest.approx(extra * plan.flops_per_token)
+    mixed = dry_run(with_changes(one, {"grid.tuning.towers": ["query", "both"]}))
+    assert (usual.num_both, plan.num_both, mixed.num_both) == (0, 1, 1)
+    assert mixed.passage_tokens_per_epoch == plan.passage_tokens_per_epoch
+    assert mixed.evaluation_passage_tokens == plan.evaluation_passage_tokens
 
 
 @pytest.mark.ray

@@ -49,10 +49,12 @@ class DryRun:
     """Query tokens of one epoch of the first trial; a training step costs about three forward passes."""
     evaluation_tokens: int
     """Query tokens of one evaluation."""
+    num_both: int
+    """Trials that tune both towers."""
     passage_tokens_per_epoch: int
-    """Passage tokens of one epoch of the first trial; 0 where they come from a bank."""
+    """Passage tokens of one epoch of the first of them; 0 where there is none: passages come from banks."""
     evaluation_passage_tokens: int
-    """Passage tokens of one evaluation, likewise."""
+    """Passage tokens of its evaluation."""
     resolution: tuple[RateResolution, ...]
     """What steps can move in float32, by rate and precision."""
     warnings: tuple[str, ...]
@@ -62,9 +64,10 @@ class DryRun:
 
     def total_flops(self, num_epochs: int) -> float:
         """Work of the whole sweep, if every trial tunes for so many epochs: banks, untuned scores, tuning, scores."""
-        epoch_tokens = self.tuning_tokens_per_epoch + self.passage_tokens_per_epoch
-        per_trial = 3 * epoch_tokens * num_epochs + self.evaluation_tokens + self.evaluation_passage_tokens
-        tokens = sum(bank.num_tokens for bank in self.banks) + self.evaluation_tokens + per_trial * len(self.trials)
+        per_trial = 3 * self.tuning_tokens_per_epoch * num_epochs + self.evaluation_tokens
+        of_passages = 3 * self.passage_tokens_per_epoch * num_epochs + self.evaluation_passage_tokens
+        tokens = sum(bank.num_tokens for bank in self.banks) + self.evaluation_tokens
+        tokens += per_trial * len(self.trials) + of_passages * self.num_both
         return float(tokens) * self.flops_per_token
 
 
@@ -93,26 +96,30 @@ def dry_run(spec: SweepSpec) -> DryRun:
             if (inputs.backbone.encoder_digest, name) not in banks:
                 banks[inputs.backbone.encoder_digest, name] = _bank_estimate(inputs, name, texts)
     first = loader.load(trials[0])
-    prefix, passage_prefix = first.backbone.spec.query_prefix, first.backbone.spec.passage_prefix
+    prefix = first.backbone.spec.query_prefix
     tuning = trials[0].tuning
-    samples_per_epoch = tuning.batch_size * tuning.batches_per_epoch
     per_query = _mean_tokens(first.backbone, first.tuning.queries, prefix)
-    per_passage, evaluation_passages = 0.0, 0.0
-    if tuning.towers == "both":
-        per_passage = _mean_tokens(first.backbone, first.tuning.passages, passage_prefix)
-        evaluation_passages = sum(bank.num_tokens for bank in list(banks.values())[: len(first.evaluation)])
+    both = [trial for trial in trials if trial.tuning.towers == "both"]
     return DryRun(
         tuple(trials),
         tuple(freezing.values()),
         tuple(banks.values()),
-        int(per_query * samples_per_epoch),
+        int(per_query * tuning.batch_size * tuning.batches_per_epoch),
         sum(int(_mean_tokens(first.backbone, queries, prefix) * len(queries)) for queries in first.query_texts()),
-        int(2 * per_passage * samples_per_epoch),
-        int(evaluation_passages),
+        len(both),
+        *(_passage_tokens(both[0], loader.load(both[0])) if both else (0, 0)),
         tuple(by_rate(resolutions)),
         tuple(warnings_of(resolutions)),
         2 * sum(array.size for name, array in first.backbone.weights.items() if "embedding" not in name),
     )
+
+
+def _passage_tokens(trial: TrialSpec, inputs: Inputs) -> tuple[int, int]:
+    """Passage tokens that a trial of both towers encodes: in an epoch, and for its evaluation."""
+    tuning, prefix = trial.tuning, inputs.backbone.spec.passage_prefix
+    per_sample = 2 * _mean_tokens(inputs.backbone, inputs.tuning.passages, prefix)
+    evaluated = sum(int(_mean_tokens(inputs.backbone, texts, prefix) * len(texts)) for texts in inputs.passage_texts())
+    return int(per_sample * tuning.batch_size * tuning.batches_per_epoch), evaluated
 
 
 def _bank_estimate(inputs: Inputs, name: str, texts: list[str]) -> BankEstimate:
