@@ -19,6 +19,7 @@ LAYERS: tuple[dict[str, str], ...] = (
         "": "__init__ spec step_rules sources paper small schemas results provenance events",
         "statistics": "metrics ranking counts significance inference preservation simultaneous language_groups "
         "score_tables blocks drift query_samples cosine_tables step_resolution",
+        "search": "level_process boundary_interval placement",
     },
     # torch: texts, encoders, tuning, scoring; runs and is tested without Ray
     {

@@ -1,19 +1,19 @@
 """Between which rates does a noisy curve first fall below its level, given a few trials?
 
-The semantics are those of `analysis/level.py`: going up in rate the first fall counts, even if the curve comes back, and a
+The semantics are those of `analysis/level.py`: going up in rate the first fall counts, even if the curve comes back; a
 rate where a seed diverged is broken. Here the question is asked while a sweep still runs, to place the next trial.
 
-The interval. A Gaussian process (`level_process`) tells noise from curve at the rates that were tried, and draws curves at
-those rates. Each draw has a first rate below the level, and its crossing lies somewhere between that rate and the one
-before it. The interval goes from the 2.5% quantile of the rates before to the 97.5% quantile of the rates at. So it
+The interval. A Gaussian process (`level_process`) tells noise from curve at the rates that were tried, and draws curves
+at those rates. Each draw has a first rate below the level, and its crossing lies somewhere between that rate and the
+one before it. The interval goes from the 2.5% quantile of the rates before to the 97.5% quantile of the rates at. So it
 covers seed noise, by the draws, and what lies between the rates tried, by never ending inside a gap: a step may lie
 anywhere in one, and draws on a fine grid would place it by the smoothness that the kernel assumes. Smoothness is used
 for one thing only, to pool the seeds of neighbouring rates.
 
 What it does not cover. (1) Text noise: the evaluation texts are common to all trials, no further trial reduces their
-part, and the analysis adds it afterwards. The interval holds for the given texts. (2) A dip between two neighbouring rates
-that both hold. Until something broken is found the search leaves no gap wider than `WIDEST_GAP_HELD`, and below a boundary
-none wider than `WIDEST_GAP_BELOW`.
+part, and the analysis adds it afterwards. The interval holds for the given texts. (2) A dip between two neighbouring
+rates that both hold. Until something broken is found the search leaves no gap wider than `WIDEST_GAP_HELD`, and below a
+boundary none wider than `WIDEST_GAP_BELOW`.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from numpy.typing import NDArray
 
 from adiabatic_ray.search.level_process import SQUASH, Floats, LevelProcess, fit, squash
 
-NUM_DRAWS = 2000
-"""Posterior curves: 50 lie beyond each end of the interval."""
+NUM_DRAWS = 1000
+"""Posterior curves: 25 lie beyond each end of the interval."""
 TAIL = 0.025
 WIDEST_GAP_BELOW = 0.5
 """Decades. Widest gap between rates that hold, below a rate that is broken."""
 WIDEST_GAP_HELD = 0.25
-"""Decades. The same where nothing broken was found: a curve may dip and come back (under the stopping rule that keeps the
-untuned state it does)."""
-BISECTION_WIDTHS = 4
+"""Decades. The same where nothing broken was found: a curve may dip and come back (under the stopping rule that keeps
+the untuned state it does)."""
+BISECTION_WIDTHS = 2
 """Halving ends, and the straddle rule begins, when the interval is this many times as wide as asked for."""
 
 Phase = Literal["bracket", "bisection", "straddle"]
@@ -78,8 +78,8 @@ class Setting:
         limits = (self.lowest_rate, self.highest_rate)
         if not all(math.isfinite(limit) and limit > 0 for limit in limits) or self.first_rate >= self.last_rate:
             raise ValueError(
-                "the lowest rate must be above 0 and below the highest, with two rates of 3 significant digits from one "
-                f"to the other, got {self.lowest_rate} and {self.highest_rate}; set them wider apart"
+                "the lowest rate must be above 0 and below the highest, with two rates of 3 significant digits from one"
+                f" to the other, got {self.lowest_rate} and {self.highest_rate}; set them wider apart"
             )
         if not (math.isfinite(self.width_decades) and self.width_decades > 0):
             raise ValueError(

@@ -1,8 +1,9 @@
 """A Gaussian process over log10 of the rate: how sure is it, at each rate, on which side of the level the curve lies?
 
-Small and exact: a Matern-3/2 kernel (a curve with kinks, not an analytic one), Cholesky factors in numpy. Length scale and
-seed noise are not chosen but weighed: every pair on a fixed grid counts by its marginal likelihood. With few trials
-several length scales explain the results alike, and the best one alone would be too sure of itself.
+Small and exact: a Matern-3/2 kernel (a curve with kinks, not an analytic one), Cholesky factors in numpy; equations of
+Rasmussen and Williams 2006, chapters 2 and 5. Length scale and seed noise are not chosen but weighed: every pair on a
+fixed grid counts by its marginal likelihood. With few trials several length scales explain the results alike, and the
+best one alone would be too sure of itself.
 
 The process sees margins squashed to within `SQUASH` of the level. How far below the level a broken trial lies says
 nothing about where the level was crossed, and a cliff to -30% would ruin the length scale.
@@ -22,15 +23,15 @@ Floats = NDArray[np.float64]
 SQUASH = 0.02
 """Margin where squashing sets in, a fraction: five times the usual spread of seeds, twice the default level of 1%."""
 SEED_SD = 0.004
-"""Usual standard deviation of a margin over seeds, a fraction: the middle of the prior of the noise. It is what the
-planted curves have (benchmarks/planted_boundaries.py); with a factor of 2 as standard deviation the data soon outweigh it."""
+"""Usual standard deviation of a margin over seeds, a fraction, as in benchmarks/planted_boundaries.py: the middle of
+the prior of the noise, whose standard deviation is a factor of 2, so that the data soon outweigh it."""
 LENGTH_SCALES = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
 """Decades. From a cliff to a curve that bends once in the whole range."""
 NOISE_SDS = SEED_SD * 2.0 ** np.arange(-2, 4)
 LEAST_WEIGHT = 0.005
 """Pairs of hyperparameters that count for less are left out."""
-JITTER = 1e-10
-"""Added to the diagonal of squared-unit matrices, relative to SQUASH squared, so that close rates can be factored."""
+JITTER = 1e-6
+"""Of the curve's variance, added to that of a draw at each rate, so that rates side by side can be factored."""
 
 
 def squash(margin_N: Floats) -> Floats:
@@ -64,9 +65,7 @@ class LevelProcess:
         num_known, num_results = len(known), len(self.log_rates_N)
         mean = np.zeros(len(log_rates_R))
         square = np.zeros(len(log_rates_R))
-        for length_scale, noise_sd, weight in zip(
-            self.length_scales_G, self.noise_sds_G, self.weights_G, strict=True
-        ):
+        for length_scale, noise_sd, weight in zip(self.length_scales_G, self.noise_sds_G, self.weights_G, strict=True):
             one_mean = np.zeros(len(log_rates_R))
             variance = np.full(len(log_rates_R), SQUASH**2)
             if num_known:
@@ -95,7 +94,7 @@ class LevelProcess:
             own = kernel(self.log_rates_N, self.log_rates_N, length_scale) + noise_sd**2 * np.eye(len(self.log_rates_N))
             gain = np.linalg.solve(own, across)
             covariance = kernel(log_rates_R, log_rates_R, length_scale) - across.T @ gain
-            factor = np.linalg.cholesky(covariance + 1e-6 * SQUASH**2 * np.eye(len(log_rates_R)))
+            factor = np.linalg.cholesky(covariance + JITTER * SQUASH**2 * np.eye(len(log_rates_R)))
             parts.append(gain.T @ self.values_N + normals_BR[start:end] @ factor.T)
             start = end
         return np.concatenate(parts)
@@ -133,7 +132,7 @@ def fit(log_rates_N: Floats, values_N: Floats) -> LevelProcess:
 
 
 def kernel(left_N: Floats, right_R: Floats, length_scale: float) -> Floats:
-    """Matern-3/2 covariance (N, R) of the squashed curve; its standard deviation is `SQUASH`, the largest value it can take."""
+    """Matern-3/2 covariance (N, R) of the squashed curve, whose standard deviation is its bound, `SQUASH`."""
     distance = np.sqrt(3) * np.abs(left_N[:, None] - right_R[None]) / length_scale
     covariance: Floats = SQUASH**2 * (1 + distance) * np.exp(-distance)
     return covariance

@@ -1,14 +1,14 @@
 """Where the next trial goes, so that a boundary is found with few: a rate, a seed, and the reason.
 
 Three phases. A coarse bracket: both limits and what lies between, so that no dip is passed over. Noisy bisection: halve
-in log10 rate what lies between the rates that surely hold and the lowest that is surely broken, and give a rate in between
-whose sign is not sure its next seed. The straddle rule (Bryan et al. 2005): where the Gaussian process is least sure on
-which side of the level the curve lies, largest 1.96 sd - |mean|, until the interval is narrow.
+in log10 rate what lies between the rates that surely hold and the lowest that is surely broken, and give a rate in
+between whose sign is not sure its next seed. The straddle rule (Bryan et al. 2005): where the Gaussian process is least
+sure on which side of the level the curve lies, largest 1.96 sd - |mean|, until the interval is narrow.
 
 No state and no chance: every answer follows from the observations, as a set, and from what is running. A search goes on
 from results on a disk, and results that come in another order lead to the same places. What is running splits gaps,
-is no replicate to ask for again, and counts for the straddle rule as a result at the posterior mean, so that places that
-are suggested before anything of them is known differ.
+is no replicate to ask for again, and counts for the straddle rule as a result at the posterior mean, so that places
+that are suggested before anything of them is known differ.
 
 Rates have 3 significant digits: they are read by people and are part of a trial's name.
 """
@@ -44,10 +44,13 @@ __all__ = ["Crossing", "Observation", "Place", "Setting", "crossing", "next_plac
 SURE = 1.96
 """Standard deviations from the level at which a sign is sure: two-sided 95%."""
 LATTICE_PER_WIDTH = 4
-"""Candidates of the straddle rule in the width asked for. Not more: seeds at one rate say more than rates side by side, to
-the noise estimate and to the analysis, which averages seeds by rate."""
+"""Candidates of the straddle rule in the width asked for. Not more: seeds at one rate say more than rates side by side,
+to the noise estimate and to the analysis, which averages seeds by rate."""
 FINEST_DECADES = 0.0004
 """Rates of 3 digits are further apart than this: log10(1000 / 999) is 0.00043."""
+FLANK_WIDTHS = 0.3
+"""In widths asked for; the straddle rule looks no nearer to the estimate. A rate at the crossing itself is the least
+sure of all and stays so whatever number of seeds it gets; the interval ends at rates beside it whose sign is sure."""
 OPENING_DECADES = 1.0
 """Widest gap of the opening; what is wider than `boundary_interval.WIDEST_GAP_BELOW` is halved as results come in."""
 
@@ -118,7 +121,7 @@ def _proposals(
 
 
 def _unsure(tried: Tried | None, found: Crossing, running: list[float], setting: Setting) -> list[float]:
-    """Rates tried within the interval whose sign is not sure and that nothing running is about to settle; worst first."""
+    """Rates within the interval whose sign is not sure and that nothing running is about to settle; worst first."""
     if tried is None:
         return []
     mean_R, sd_R = tried.process.at(np.log10(tried.rates_R))
@@ -135,19 +138,27 @@ def _unsure(tried: Tried | None, found: Crossing, running: list[float], setting:
 def _straddle(
     tried: Tried | None, found: Crossing, taken: set[tuple[float, int]], running: list[float], setting: Setting
 ) -> Iterator[tuple[float, str]]:
-    """Candidates on ever finer lattices, so that rates side by side are tried only when all seeds of the coarser are used."""
+    """One rate of each of ever finer lattices: rates side by side only when those of the coarser one have all seeds."""
     process = tried.process if tried else fit(np.empty(0), np.empty(0))
     rates = _within(sorted({rate for rate, _ in taken}), found, setting)
     spacing = setting.width_decades / LATTICE_PER_WIDTH
     while True:
         candidates = [rate for rate in _lattice(rates, spacing) if _free_seed(rate, taken, setting) is not None]
-        if candidates:
+        if candidates := _flanks(candidates, found.estimate, setting):
             mean, sd = process.at(np.log10(candidates), np.log10(running))
             best = candidates[int(np.argmax(SURE * sd - np.abs(mean)))]
-            yield best, f"straddle: least sure on which side of the level the curve lies at {best:g}"
+            yield best, f"straddle: not sure on which side of the level the curve lies at {best:g}"
         if spacing < FINEST_DECADES:
             return
         spacing /= 2
+
+
+def _flanks(candidates: list[float], estimate: float, setting: Setting) -> list[float]:
+    """Candidates far enough from the estimate; all where there is none, or no estimate within the limits."""
+    if estimate == 0 or math.isinf(estimate):
+        return candidates
+    least = FLANK_WIDTHS * setting.width_decades
+    return [rate for rate in candidates if abs(decades(estimate, rate)) >= least] or candidates
 
 
 def _lattice(rates: list[float], spacing: float) -> list[float]:
