@@ -37,6 +37,8 @@ WIDEST_GAP_BELOW = 0.5
 WIDEST_GAP_HELD = 0.25
 """Decades. The same where nothing broken was found: a curve may dip and come back (under the stopping rule that keeps
 the untuned state it does)."""
+ROUNDING = 0.01
+"""Decades by which gaps may be wider, so that none is halved because its ends were rounded to 3 digits (0.002 each)."""
 BISECTION_WIDTHS = 2
 """Halving ends, and the straddle rule begins, when the interval is this many times as wide as asked for."""
 
@@ -140,7 +142,8 @@ def gather(observations: Iterable[Observation]) -> Tried | None:
     """Sort by rate and seed and fit the process. None: there is no observation.
 
     A (rate, seed) that occurs several times counts once, by the mean of its margins, and diverged if it ever did: a
-    trial that is run again with its seed is no further seed.
+    trial that is run again with its seed is no further seed. Where a seed diverged the rate is broken, and seeds that
+    did not are left out: how far they lie from the others is not the noise of scores.
     """
     margins: dict[tuple[float, int], list[float]] = {}
     for one in observations:
@@ -151,10 +154,12 @@ def gather(observations: Iterable[Observation]) -> Tried | None:
     rates_N = np.array([rate for rate, _, _ in trials])
     margin_N = np.array([margin for _, _, margin in trials])
     rates_R = np.unique(rates_N)
+    diverged = rates_N[np.isneginf(margin_N)]
+    counts_N = np.isneginf(margin_N) | ~np.isin(rates_N, diverged)
     return Tried(
         rates_R=rates_R,
-        is_diverged_R=np.isin(rates_R, rates_N[np.isneginf(margin_N)]),
-        process=fit(np.log10(rates_N), squash(margin_N)),
+        is_diverged_R=np.isin(rates_R, diverged),
+        process=fit(np.log10(rates_N[counts_N]), squash(margin_N[counts_N])),
     )
 
 
@@ -214,7 +219,7 @@ def wide_gaps(rates: Sequence[float], low: float, high: float, setting: Setting)
     top = setting.last_rate if is_held else low
     widest = WIDEST_GAP_HELD if is_held else WIDEST_GAP_BELOW
     points = sorted({setting.first_rate, top, *(rate for rate in rates if setting.first_rate < rate < top)})
-    gaps = [gap for gap in pairwise(points) if decades(*gap) > widest] if top > setting.first_rate else []
+    gaps = [gap for gap in pairwise(points) if decades(*gap) > widest + ROUNDING] if top > setting.first_rate else []
     return sorted(gaps, key=lambda gap: (-decades(*gap), gap))
 
 
