@@ -19,6 +19,7 @@ LAYERS: tuple[dict[str, str], ...] = (
         "": "__init__ spec changes step_rules search_spec sources paper small schemas results provenance events",
         "statistics": "metrics ranking counts significance inference preservation simultaneous language_groups "
         "score_tables blocks drift query_samples cosine_tables step_resolution",
+        "search": "level_process boundary_interval placement outcomes proposals boundary_search",
     },
     # torch: texts, encoders, tuning, scoring; runs and is tested without Ray
     {
@@ -27,7 +28,7 @@ LAYERS: tuple[dict[str, str], ...] = (
         "arxiv_negatives",
         "encoders": "backbones checkpoints packages packaged_e5 freezing towers tower_files sentence_folders "
         "tower_sources export",
-        "search": "outcomes proposals placement boundary_search gain_search",
+        "search": "gain_search",
         "evaluation": "encode bank closeness evaluate prepare",
         "tuning": "own_code schedules precise_steps optim tuning_data device_work token_rows packed_tower lone_tower "
         "passages member pack pack_memory saved_states news tune pack_runner",
