@@ -41,7 +41,7 @@ NUM_TRIALS = {
     "batch_size_fixed_batches_l12": 5,  # Table 11
     "batch_size_fixed_samples": 5,  # Table 8
     "batch_size_fixed_samples_l12": 5,  # Table 10
-    "boundary_search": 40,  # at most
+    "adaptive_boundary": 40,  # at most
     "demo": 7 * 2,
     "frozen_layers": 9,  # Table 1
     "frozen_families": 7 * 4,
@@ -218,7 +218,7 @@ def test_a_small_sweep_asks_the_same_with_less(name: str) -> None:
 
 def test_a_small_search_is_among_higher_rates_and_sets_by_their_new_names() -> None:
     """Rates times 200, at most 12 trials, 2 at a time; MS MARCO's place is taken by SQuAD."""
-    small = load_sweep("boundary_search", [], Scale.SMALL).search
+    small = load_sweep("adaptive_boundary", [], Scale.SMALL).search
     assert isinstance(small, BoundarySearch)
     assert (small.lowest_rate, small.highest_rate, small.set) == (2e-6, 2e-4, "xnli")
     assert (small.max_trials, small.parallel, small.width_decades) == (12, 2, 0.1)

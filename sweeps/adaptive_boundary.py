@@ -18,7 +18,7 @@ from adiabatic_ray.spec import SweepSpec
 def sweep() -> SweepSpec:
     """A search for each of two freeze plans."""
     return paper_sweep(
-        "boundary-search",
+        "adaptive-boundary",
         "Where is the boundary of E5, with and without output.dense.weight frozen, found with few trials?",
         grid={"tuning.freeze": ("embeddings", "embeddings, output.dense.weight")},
         search=BoundarySearch(
