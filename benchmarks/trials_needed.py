@@ -60,7 +60,8 @@ class Outcome:
     most: float
     """The same of 90%."""
     rmse: float
-    """Decades, of the estimates within the limits, of a grid with its median size; NaN: the truth is outside."""
+    """Decades, of the estimates within the limits; of a grid with its median size, or the largest where no size is
+    enough. NaN: the truth is outside."""
     coverage: float
     """Share of the same whose interval at the end holds the truth."""
 

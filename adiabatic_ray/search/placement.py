@@ -90,8 +90,8 @@ def next_place(observations: Iterable[Observation], running: Sequence[Place], se
     found = crossing_of(tried, setting)
     if found.is_narrow(setting):
         return None
-    taken = {(one.rate, one.seed) for one in [*known, *running]}
-    for rate, reason in _proposals(tried, found, taken, [one.rate for one in running], setting):
+    taken = {(one.rate, one.seed) for one in known} | {(place.rate, place.seed) for place in running}
+    for rate, reason in _proposals(tried, found, taken, sorted(place.rate for place in running), setting):
         if (seed := _free_seed(_rounded(rate), taken, setting)) is not None:
             return Place(_rounded(rate), seed, reason)
     return None
