@@ -43,6 +43,9 @@ class RateSearch(Frozen):
             raise ValueError(
                 f"rates need lowest_rate < highest_rate, got {self.lowest_rate:g} and {self.highest_rate:g}; swap them"
             )
+        for rate in (self.lowest_rate, self.highest_rate):
+            if float(f"{rate:.3g}") != rate:
+                raise ValueError(f"rates of a search have three digits, got {rate!r}; round it to {rate:.3g}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must differ, got {self.seeds}; remove the repeated one")
         return self

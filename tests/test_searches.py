@@ -172,6 +172,7 @@ def test_a_relation_that_is_not_there_is_an_error(tmp_path: Path, change: dict[s
     [
         ({"search.set": planted.TUNED}, r"one of the labelled pairs \['names'\], got 'questions'"),
         ({"search.lowest_rate": 1e-6}, "lowest_rate < highest_rate"),
+        ({"search.lowest_rate": 1.2345e-8}, r"three digits, got 1.2345e-08; round it to 1.23e-08"),
         ({"search.seeds": (1, 1)}, "seeds must differ"),
         ({"search.width_decades": 1e-5}, "greater than or equal to 0.01"),
         ({"grid.tuning.seed": (0, 1)}, r"chooses rates and seeds itself.*tuning.seed"),

@@ -16,6 +16,10 @@ from adiabatic_ray.search.proposals import Proposal, point
 from adiabatic_ray.search_spec import BoundarySearch
 from adiabatic_ray.spec import TrialSpec
 
+SHARE_SCALE = 0.1
+"""Shares of degraded pairs go from 0 to 1 where mean improvements go from 0 to -10%, and their noise is as much larger;
+`placement` knows the noise of improvements. Only the sign decides where a boundary is."""
+
 
 class BoundaryProposer:
     """Serves the setting with the fewest trials first, until each one's interval is narrow."""
@@ -65,7 +69,8 @@ class BoundaryProposer:
         if one.diverged:
             return Observation(tuning.learning_rate, tuning.seed, math.nan, diverged=True)
         if trial_id not in self._told:
-            self._told[trial_id] = outcomes.margin(self._out, trial_id, self._search)
+            scale = SHARE_SCALE if self._search.criterion == "pairs" else 1.0
+            self._told[trial_id] = scale * outcomes.margin(self._out, trial_id, self._search)
         return Observation(tuning.learning_rate, tuning.seed, self._told[trial_id], diverged=False)
 
     def _in_words(self, setting: TrialSpec, observed: Sequence[Observation]) -> str:

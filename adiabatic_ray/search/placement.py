@@ -39,7 +39,7 @@ from adiabatic_ray.search.boundary_interval import (
 )
 from adiabatic_ray.search.level_process import fit
 
-__all__ = ["Crossing", "Observation", "Place", "Setting", "crossing", "next_place", "opening"]
+__all__ = ["Crossing", "Observation", "Place", "Setting", "crossing", "next_place"]
 
 SURE = 1.96
 """Standard deviations from the level at which a sign is sure: two-sided 95%."""
@@ -51,8 +51,6 @@ FINEST_DECADES = 0.0004
 FLANK_WIDTHS = 0.3
 """In widths asked for; the straddle rule looks no nearer to the estimate. A rate at the crossing itself is the least
 sure of all and stays so whatever number of seeds it gets; the interval ends at rates beside it whose sign is sure."""
-OPENING_DECADES = 1.0
-"""Widest gap of the opening; what is wider than `boundary_interval.WIDEST_GAP_BELOW` is halved as results come in."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,6 @@ class Place:
     seed: int
     reason: str
     """Words for the log."""
-
-
-def opening(setting: Setting) -> tuple[Place, ...]:
-    """The first places, known before anything is: lowest, highest and middles at most a decade apart, first seed."""
-    rates = [setting.first_rate, setting.last_rate]
-    while decades(*(gap := _widest(rates))) > OPENING_DECADES:
-        rates.append(_middle(*gap))
-    return tuple(Place(rate, setting.seeds[0], "bracket: opening") for rate in rates)
 
 
 def next_place(observations: Iterable[Observation], running: Sequence[Place], setting: Setting) -> Place | None:
