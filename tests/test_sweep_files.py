@@ -40,6 +40,7 @@ NUM_TRIALS = {
     "batch_size_fixed_batches_l12": 5,  # Table 11
     "batch_size_fixed_samples": 5,  # Table 8
     "batch_size_fixed_samples_l12": 5,  # Table 10
+    "boundary_coordinates": 10 * 4 + 5,
     "demo": 7 * 2,
     "frozen_layers": 9,  # Table 1
     "frozen_families": 7 * 4,
@@ -67,7 +68,7 @@ NUM_TRIALS = {
     "weight_decay_large_batch": 8,  # Table 12
 }
 NAMES = sorted(shipped_sweeps())
-BY_PACKAGES = {"demo", "squad_rates"}
+BY_PACKAGES = {"boundary_coordinates", "demo", "squad_rates"}
 """Made for two cores, and not from the paper."""
 SECTIONS = ("Question", "Hypothesis", "Trials", "Cost", "Deciding rule")
 
