@@ -96,8 +96,7 @@ def _weighted_spearman(value_T: Floats, harm_T: Floats, weights_BT: Floats) -> F
     share_BT = weights_BT / weights_BT.sum(axis=1, keepdims=True)
     first_BT, second_BT = (ranks - (share_BT * ranks).sum(axis=1, keepdims=True) for ranks in (first_BT, second_BT))
     product_B, one_B, other_B = (
-        (share_BT * a * b).sum(axis=1)
-        for a, b in ((first_BT, second_BT), (first_BT, first_BT), (second_BT, second_BT))
+        (share_BT * a * b).sum(axis=1) for a, b in ((first_BT, second_BT), (first_BT, first_BT), (second_BT, second_BT))
     )
     scale_B = np.sqrt(one_B * other_B)
     varies_B = (one_B > _ROUNDING) & (other_B > _ROUNDING)
