@@ -35,13 +35,13 @@ def rank_correlation(value_T: Floats, harm_T: Floats, groups_T: NDArray[np.int64
         Correlation and both ends; NaN where either side does not vary, the ends also for fewer than `LEAST_GROUPS`.
     """
     ones_1T = np.ones((1, len(value_T)))
-    correlation = float(_weighted_spearman(value_T, harm_T, ones_1T)[0])
+    correlation = float(weighted_spearman(value_T, harm_T, ones_1T)[0])
     num_groups = int(groups_T.max()) + 1
     if num_groups < LEAST_GROUPS:
         return correlation, math.nan, math.nan
     equal_G = np.full(num_groups, 1 / num_groups)
     drawn_BG = np.random.default_rng(0).multinomial(num_groups, equal_G, NUM_REPLICATES)
-    replicates_B = _weighted_spearman(value_T, harm_T, drawn_BG[:, groups_T].astype(np.float64))
+    replicates_B = weighted_spearman(value_T, harm_T, drawn_BG[:, groups_T].astype(np.float64))
     known_B = replicates_B[np.isfinite(replicates_B)]
     if not len(known_B):
         return correlation, math.nan, math.nan
@@ -71,18 +71,16 @@ def rate_at(log_rates_R: Floats, signal_R: Floats, threshold: float) -> tuple[fl
     """log10 of the rate at which a group's signal first exceeds a value, and whether that is extrapolated.
 
     Args:
-        log_rates_R: log10 of the rates, going up.
+        log_rates_R: log10 of the rates, going up, at least two.
         signal_R: the signal there, finite.
         threshold: the value, finite.
 
     Returns:
-        NaN where one rate is all there is, or the signal does not grow with the rate and never reaches the value.
+        NaN where the signal does not grow with the rate and never passes the value.
     """
     inside = float(first_crossing(log_rates_R, -signal_R[None], -threshold, MIDDLE)[0])
     if math.isfinite(inside):
         return inside, False
-    if len(signal_R) < 2:
-        return math.nan, True
     slope = float(np.polyfit(log_rates_R, signal_R, 1)[0])
     if slope <= 0:
         return math.nan, True
@@ -90,8 +88,19 @@ def rate_at(log_rates_R: Floats, signal_R: Floats, threshold: float) -> tuple[fl
     return float(log_rates_R[end] + (threshold - signal_R[end]) / slope), True
 
 
-def _weighted_spearman(value_T: Floats, harm_T: Floats, weights_BT: Floats) -> Floats:
-    """Pearson's correlation of weighted midranks in each replicate; NaN where one of them is constant."""
+def weighted_spearman(value_T: Floats, harm_T: Floats, weights_BT: Floats) -> Floats:
+    """Spearman's rank correlation in each replicate, in which a trial is there as often as its weight says.
+
+    That is Pearson's correlation of weighted midranks.
+
+    Args:
+        value_T: any finite numbers.
+        harm_T: the others.
+        weights_BT: 0 or more, not all 0 in any replicate.
+
+    Returns:
+        NaN where one of the two is constant.
+    """
     first_BT, second_BT = (_midranks(numbers_T, weights_BT) for numbers_T in (value_T, harm_T))
     share_BT = weights_BT / weights_BT.sum(axis=1, keepdims=True)
     first_BT, second_BT = (ranks - (share_BT * ranks).sum(axis=1, keepdims=True) for ranks in (first_BT, second_BT))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,16 +44,17 @@ def plot_coordinates(evidences: Sequence[Evidence], path: Path, *, level: float 
     criterion, best = _chosen(evidences, curves, level)
     figure = Figure(figsize=(12, 5.6), layout="constrained")
     of_criterion = [one for one in curves if one.criterion == criterion]
-    names = list(dict.fromkeys(one.name for one in of_criterion))
+    names = list(dict.fromkeys((one.folder, one.group) for one in of_criterion))
+    labels = short_names(names)
     colours = (GOOD, BAD, MEAN, *SERIES)
     for axes, coordinate in zip(figure.subplots(1, 2, sharey=True), (RATE, best), strict=True):
         for one in of_criterion:
             if one.coordinate == coordinate:
-                place = names.index(one.name)
+                place = names.index((one.folder, one.group))
                 colour, marker = colours[place % len(colours)], MARKERS[place % len(MARKERS)]
                 is_scored_R = np.isfinite(one.mean_R)
                 x_R, y_R = 10 ** one.log_values_R[is_scored_R], 100 * one.mean_R[is_scored_R]
-                axes.plot(x_R, y_R, color=colour, marker=marker, markersize=5, linewidth=1.5, label=one.name)
+                axes.plot(x_R, y_R, color=colour, marker=marker, markersize=5, linewidth=1.5, label=labels[place])
         axes.axhline(100 * level, color="black", linewidth=1, linestyle=":")
         axes.set_xscale("log")
         axes.set_xlabel(coordinate.title)
@@ -64,6 +67,22 @@ def plot_coordinates(evidences: Sequence[Evidence], path: Path, *, level: float 
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=150)
     return criterion
+
+
+def short_names(groups: Sequence[tuple[str, str]]) -> list[str]:
+    """Folder and settings of each group, without the settings that most groups of its folder share.
+
+    Args:
+        groups: folder and group, as in `signals.signal_table`.
+    """
+    parts = [re.split(r", (?=\w+=)", group) for _, group in groups]
+    times = Counter((folder, part) for (folder, _), own in zip(groups, parts, strict=True) for part in own)
+    sizes = Counter(folder for folder, _ in groups)
+    names = []
+    for (folder, _), own in zip(groups, parts, strict=True):
+        rare = [part for part in own if part and 2 * times[folder, part] <= sizes[folder]]
+        names.append(f"{folder}: {', '.join(rare)}" if rare else folder)
+    return names
 
 
 def _chosen(evidences: Sequence[Evidence], curves: Sequence[CoordinateCurve], level: float) -> tuple[Criterion, Signal]:

@@ -59,11 +59,6 @@ class CoordinateCurve:
     slope: float
     """Decades of the coordinate per decade of the rate, least squares over the points; NaN for fewer than two."""
 
-    @property
-    def name(self) -> str:
-        """Folder and group, for legends."""
-        return f"{self.folder}: {self.group}" if self.group else self.folder
-
 
 def coordinate_curves(evidences: Sequence[Evidence], *, level: float = LEVEL) -> list[CoordinateCurve]:
     """One curve for each criterion, coordinate and group that has a point there.

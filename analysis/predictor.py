@@ -38,6 +38,8 @@ from .signals import SIGNALS, TARGET, Signal, all_criteria, signal_table
 
 UNITS = ("group", "folder")
 """What is left out, by the name that tables give it."""
+LEAST_RATES = 2
+"""One rate does not say how a signal grows."""
 _KEYS = ["set", "relation", "measure", "signal"]
 
 
@@ -194,14 +196,16 @@ def _predicted(case: _Case, others: Sequence[_Case], signal: Signal, level: floa
     moved_T = np.isfinite(signal_T)
     at = threshold_of(signal_T[moved_T], harm_T[moved_T], level) if moved_T.any() else math.inf
     if not math.isfinite(at):
-        return found | {"reason": f"what calibrates {'holds everywhere' if at > 0 else 'is broken everywhere'}"}
+        how = "above the level at every value" if at > 0 else "below the level from the lowest value on"
+        return found | {"reason": f"what calibrates is {how} of the signal"}
     own_T = case.read(signal)
     found["threshold"] = 10**at if signal.is_log else at
     found |= {"num_called": len(own_T), "num_right": int(((own_T <= at) == (case.harm_T >= level)).sum())}
-    rates_R, place_T = np.unique(case.log_rates_T[np.isfinite(own_T)], return_inverse=True)
-    if not len(rates_R):
-        return found | {"reason": "nothing moved"}
-    signal_R = np.bincount(place_T, weights=own_T[np.isfinite(own_T)]) / np.bincount(place_T)
+    moved_T = np.isfinite(own_T)
+    rates_R, place_T = np.unique(case.log_rates_T[moved_T], return_inverse=True)
+    if len(rates_R) < LEAST_RATES:
+        return found | {"reason": f"fewer than {LEAST_RATES} rates at which anything moved"}
+    signal_R = np.bincount(place_T, weights=own_T[moved_T]) / np.bincount(place_T)
     predicted, is_extrapolated = rate_at(rates_R, signal_R, at)
     if not math.isfinite(predicted):
         return found | {"reason": "the signal does not grow with the rate"}
