@@ -127,8 +127,8 @@ def coordinate_table(evidences: Sequence[Evidence], *, level: float = LEVEL) -> 
 def spread_table(evidences: Sequence[Evidence], *, level: float = LEVEL) -> pd.DataFrame:
     """One row a criterion and coordinate: how far the boundaries of the groups lie from one another in it.
 
-    All coordinates of a criterion are compared on the same groups: those with a boundary within their points in each
-    coordinate that any group has. Two are needed.
+    All coordinates of a criterion are compared on the same groups: those with a boundary within their points, and a
+    coordinate that grows with the rate, in each coordinate that any group has. Two are needed.
 
     Args:
         evidences: see `coordinate_curves`.
