@@ -122,4 +122,5 @@ def _midranks(numbers_T: Floats, weights_BT: Floats) -> Floats:
     _, place_T = np.unique(numbers_T, return_inverse=True)
     is_value_TU = place_T[:, None] == np.arange(place_T.max() + 1)
     times_BU = weights_BT @ is_value_TU
-    return (np.cumsum(times_BU, axis=1) - times_BU / 2)[:, place_T]
+    midranks_BT: Floats = (np.cumsum(times_BU, axis=1) - times_BU / 2)[:, place_T]
+    return midranks_BT

@@ -94,4 +94,4 @@ def _chosen(evidences: Sequence[Evidence], curves: Sequence[CoordinateCurve], le
     criterion = Criterion(first["set"], first["relation"], first["measure"])
     own = spreads[(spreads[["set", "relation", "measure"]] == list(first[["set", "relation", "measure"]])).all(axis=1)]
     others = own[own["coordinate"] != RATE.name]
-    return criterion, by_name[others.loc[others["sd_rate_decades"].idxmin(), "coordinate"]]
+    return criterion, by_name[str(others.sort_values("sd_rate_decades")["coordinate"].iloc[0])]

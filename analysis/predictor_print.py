@@ -86,7 +86,7 @@ def closest(rows: pd.DataFrame) -> str:
     others = f" ({first['num_other']} more have no boundary in every coordinate)" if first["num_other"] else ""
     if first["reason"]:
         return f"No spread: {first['reason']}{others}."
-    best = rows.loc[rows["sd_rate_decades"].idxmin()]
+    best = rows.sort_values("sd_rate_decades").iloc[0]
     return (
         f"{first['num_groups']} groups{others}: closest in {best['title']}, sd {best['sd_rate_decades']:.2f} decades "
         f"of rate, against {first['sd_rate_decades']:.2f} in {first['title']}."

@@ -118,7 +118,7 @@ def all_criteria(sweeps: Sequence[Sweep]) -> list[Criterion]:
 
 
 def _of_sweep(sweep: Sweep, folder: str) -> pd.DataFrame:
-    scored = curve_table(sweep).set_index("trial_id")
+    scored = {str(row["trial_id"]): row for row in curve_table(sweep).to_dict("records")}
     drifts, turned = rows_by_trial(sweep), _turned(sweep)
     curves = {str(name): rows.set_index("epoch") for name, rows in sweep.curves.groupby("trial_id")}
     found = criteria(sweep)
@@ -137,7 +137,7 @@ def _of_sweep(sweep: Sweep, folder: str) -> pd.DataFrame:
         row |= _of_cosines(turned.get(trial_id, {}), spec)
         sets = {source.name for source in spec.evaluation.sets}
         for criterion in found:
-            improvement = float(scored.loc[trial_id, criterion.column(TARGET)])
+            improvement = float(scored[trial_id][criterion.column(TARGET)])
             row[criterion.column(TARGET)] = -math.inf if is_diverged and criterion.set in sets else improvement
         rows.append(row)
     return pd.DataFrame(rows)
@@ -173,8 +173,8 @@ def _turned(sweep: Sweep) -> dict[str, dict[str, float]]:
         return {}
     rows = results.read_table(sweep.out, "cosines", ids, ["trial_id", "set", "mean_cosine"]).to_pandas()
     found: dict[str, dict[str, float]] = {}
-    for (trial_id, name), mean in rows.groupby(["trial_id", "set"])["mean_cosine"].mean().items():
-        found.setdefault(str(trial_id), {})[str(name)] = 1 - float(mean)
+    for (trial_id, name), own in rows.groupby(["trial_id", "set"]):
+        found.setdefault(str(trial_id), {})[str(name)] = 1 - float(own["mean_cosine"].mean())
     return found
 
 
