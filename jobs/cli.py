@@ -100,6 +100,20 @@ def layers(
 
 @app.command()
 @user_errors
+def predict(
+    outs: Annotated[list[Path], typer.Argument(metavar="OUT [OUT2 ...]", help="Results folders of sweeps.")],
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FOLDER", help="Write all columns there too, and the chart.")
+    ] = None,
+) -> None:
+    """Print which signal of an unscored tower tells harm, and in which coordinate boundaries agree. Parquet alone."""
+    from .reporting import print_predictions
+
+    print_predictions(outs, csv, plain_console())
+
+
+@app.command()
+@user_errors
 def sync(out: ResultsArgument, tracking_uri: run_sweep.UriOption = None) -> None:
     """Write everything that a results folder holds into MLflow; safe to repeat, catches up after an outage."""
     prepare_environment()

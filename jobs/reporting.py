@@ -14,6 +14,7 @@ if TYPE_CHECKING or __package__ == "jobs":  # a checkout, or a job's working dir
     from analysis.layers import most_changed
     from analysis.load import trial_spec
     from analysis.markdown import table_lines
+    from analysis.predictions import print_predictions
     from analysis.records import tuned_trial
     from analysis.report import write_report
     from analysis.report_sweeps import write_sweeps_report
@@ -29,6 +30,7 @@ else:  # installed: both are inside the package
     from adiabatic_ray.analysis.layers import most_changed
     from adiabatic_ray.analysis.load import trial_spec
     from adiabatic_ray.analysis.markdown import table_lines
+    from adiabatic_ray.analysis.predictions import print_predictions
     from adiabatic_ray.analysis.records import tuned_trial
     from adiabatic_ray.analysis.report import write_report
     from adiabatic_ray.analysis.report_sweeps import write_sweeps_report
@@ -52,6 +54,7 @@ __all__ = [
     "print_boundaries",
     "print_comparison",
     "print_layers",
+    "print_predictions",
     "print_report",
     "read_boundaries",
     "read_comparison",

@@ -42,6 +42,7 @@ NUM_TRIALS = {
     "batch_size_fixed_samples": 5,  # Table 8
     "batch_size_fixed_samples_l12": 5,  # Table 10
     "adaptive_boundary": 40,  # at most
+    "boundary_coordinates": 10 * 4 + 5,
     "demo": 7 * 2,
     "frozen_layers": 9,  # Table 1
     "frozen_families": 7 * 4,
@@ -69,7 +70,7 @@ NUM_TRIALS = {
     "weight_decay_large_batch": 8,  # Table 12
 }
 NAMES = sorted(shipped_sweeps())
-BY_PACKAGES = {"demo", "squad_rates"}
+BY_PACKAGES = {"boundary_coordinates", "demo", "squad_rates"}
 """Made for two cores, and not from the paper."""
 SECTIONS = ("Question", "Hypothesis", "Trials", "Cost", "Deciding rule")
 
