@@ -5,6 +5,7 @@ Ray's own client waits for an answer without a limit. Call `environment.prepare_
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import Any
@@ -18,6 +19,12 @@ REQUEST_LIMITS_S = (10.0, 60.0)
 END_LIMIT_S = 60.0
 """For a job to end after its logs did, or after it was told to stop: Ray kills what is left 3 s after that."""
 POLL_S = 0.5
+CHATTY = (
+    "ray._private.runtime_env.packaging",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+)
+"""Loggers that tell of every step of an upload."""
 
 
 class ClusterError(ValueError):
@@ -36,6 +43,8 @@ class ClusterJobs(JobSubmissionClient):
 
     def __init__(self, address: str) -> None:
         self._where = address
+        for chatty in CHATTY:
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         try:
             super().__init__(address)
         except AuthenticationError as error:

@@ -24,6 +24,8 @@ from .sweep_files import shipped_sweeps
 
 EXCLUDES = (
     ".git",
+    "/.ci",
+    "/.github",
     ".venv",
     "venv",
     ".env*",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -47,7 +47,8 @@ class Clock:
     def monotonic(self) -> float:
         return self.now_s
 
-    strftime: Callable[[str], str] = staticmethod(time.strftime)
+    def strftime(self, form: str) -> str:
+        return time.strftime(form)
 
 
 @pytest.fixture
