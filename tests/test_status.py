@@ -37,7 +37,7 @@ def finish(out: Path, trial_id: str, status: str, started: float, ended: float) 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """Eight trials: a, b side by side, c diverged after hours of pause, d failed, four are left; `old` was taken out."""
+    """Eight trials: a, b side by side, c diverged hours later, d failed, four are left; `old` was taken out."""
     results.write_sweep(tmp_path, {"name": "ours"}, list("abcdefgh"), {})
     finish(tmp_path, "a", "COMPLETE", 0, 10)
     finish(tmp_path, "b", "COMPLETE", 5, 20)

@@ -75,10 +75,10 @@ def cluster() -> Iterator[Cluster]:
     port, dashboard, client, agent = free_ports(4)
     ports = {"port": port, "dashboard-port": dashboard, "ray-client-server-port": client}
     ports |= {"dashboard-agent-listen-port": agent, "min-worker-port": 0, "max-worker-port": 0}
-    options = [f"--{name}={value}" for name, value in ports.items()]
+    others = {"temp-dir": folder, "node-ip-address": "127.0.0.1", "num-cpus": 2, "object-store-memory": 200_000_000}
+    options = [f"--{name}={value}" for name, value in (ports | others).items()]
     head = subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options, f"--temp-dir={folder}"]
-        + ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=200000000"],
+        [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
