@@ -6,6 +6,7 @@ One command, told apart by --address alone: what it reads never depends on what 
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,7 +80,7 @@ def job_lines(job: str, details: JobDetails, now: datetime) -> list[str]:
     message = [line for line in (details.message or "").splitlines() if line.strip()]
     lines += message[:1] + message[1:][-1:]
     if out := (details.metadata or {}).get("out"):
-        lines.append(f"trials: adiabatic status {out}   (where that folder is seen)")
+        lines.append(f"trials: adiabatic status {shlex.quote(out)}   (where that folder is seen)")
     return lines
 
 

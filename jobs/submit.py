@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,6 +52,7 @@ def submit(
     jobs = ClusterJobs(address)
     jobs.check_ray_version()
     job, root = f"{spec.name}-{uuid.uuid4().hex[:8]}", checkout()
+    _say(console, f"submitting {job} to {address} ...")
     with staged(file, root) as (folder, name):
         try:
             jobs.submit_job(
@@ -88,7 +90,7 @@ def _announce(console: Console, job: str, address: str, out: Path) -> None:
     _say(console, f"job:      {job}   (variables handed on: {names})")
     _say(console, f"log:      ray job logs --follow {job} --address {address}")
     _say(console, f"state:    adiabatic status {job} --address {address}")
-    _say(console, f"trials:   adiabatic status {out}   (where that folder is seen)")
+    _say(console, f"trials:   adiabatic status {shlex.quote(str(out))}   (where that folder is seen)")
     _say(console, f"to stop:  adiabatic stop {job} --address {address}")
 
 
@@ -100,7 +102,7 @@ def _follow(console: Console, jobs: ClusterJobs, job: str, address: str) -> None
     except KeyboardInterrupt:
         _say(
             console,
-            f"left the log of {job}: the job goes on; `ray job logs --follow {job} --address {address}` is back",
+            f"left the log of {job}: the job goes on; to come back: ray job logs --follow {job} --address {address}",
         )
         raise typer.Exit(130) from None
     code = exit_code(ended)
