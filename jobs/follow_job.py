@@ -14,6 +14,7 @@ from rich.status import Status
 
 from .cluster_jobs import ClusterError
 from .progress import SUMMARY
+from .sweep_status import span
 
 SILENCE_S = 15.0
 """Without a line for so long the cluster is asked whether the job still runs."""
@@ -41,6 +42,7 @@ class LogView:
         self._console = console
         self._job = job
         self._rest = ""
+        self._summary = "nothing said of its trials yet"
         self._started_s = self._last_news_s = time.monotonic()
         self._status: Status | None = None
         if console.is_terminal:
@@ -61,13 +63,16 @@ class LogView:
         for line in lines:
             self._print(line)
             if self._status is not None and (found := re.search(rf"{re.escape(SUMMARY)}.*", line)):
-                self._status.update(f"{self._job}: {found[0]}")
+                self._summary = found[0]
+                self._status.update(f"{self._job}: {self._summary}")
         self._last_news_s = time.monotonic()
 
     def silence(self, status: JobStatus) -> None:
         """The job was asked after, since it says nothing."""
         if self._status is not None:
-            self._status.update(f"{self._job}: {status}, {_minutes(time.monotonic() - self._started_s)} so far")
+            self._status.update(
+                f"{self._job}: {status}, followed for {span(time.monotonic() - self._started_s)}; {self._summary}"
+            )
         elif time.monotonic() - self._last_news_s > NEWS_EVERY_S:
             self._last_news_s = time.monotonic()
             self._print(f"{time.strftime('%H:%M:%S')} {self._job}: {status}, nothing new in its log")
@@ -121,7 +126,3 @@ async def _print_log(jobs: Jobs, job: str, view: LogView) -> None:
         if text is None:
             return
         view.text(text)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"

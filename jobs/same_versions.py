@@ -28,8 +28,8 @@ def differences(expected: list[str]) -> list[str]:
         if found_version(name) != version:
             lines.append(
                 f"error: the cluster must have the {name} of the machine that submits, {version}, got "
-                f"{found_version(name)} with {sys.executable}; install the set of constraints.txt on every node, or "
-                "submit from an environment like the cluster's"
+                f"{found_version(name)} with {sys.executable}; install the same on every node, with the set of "
+                "constraints.txt, or submit from an environment like the cluster's"
             )
     return lines
 

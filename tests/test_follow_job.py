@@ -74,6 +74,13 @@ def test_a_terminal_shows_the_last_summary_below_the_log() -> None:
     assert re.search(r"ours-1: trials: 3 of 20 done, 2 running", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown))
 
 
+def test_a_terminal_keeps_the_summary_through_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_job, "SILENCE_S", 0.01)
+    jobs = Jobs(["10:11:12 trials: 3 of 20 done\n", None], ["RUNNING", "RUNNING", "SUCCEEDED"])
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", followed(jobs, terminal=True)).replace("\n", "")
+    assert re.search(r"ours-1: RUNNING, followed for \d s; +trials: 3 of 20 done", shown)
+
+
 def test_silence_is_asked_about_until_the_job_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow_job, "SILENCE_S", 0.01)
     monkeypatch.setattr(follow_job, "NEWS_EVERY_S", 0.0)
