@@ -6,6 +6,7 @@ import asyncio
 import io
 import itertools
 import re
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -26,16 +27,18 @@ def details(status: str, code: int | None = None) -> JobDetails:
 
 @dataclass
 class Jobs:
-    """A job that says `pieces`; an exception among them is raised, None is a silence that never ends."""
+    """A job that says `pieces`: an error among them is raised, a signal sent, None is a silence that never ends."""
 
-    pieces: list[str | BaseException | None]
+    pieces: list[str | Exception | signal.Signals | None]
     statuses: list[str] = field(default_factory=list)
 
     async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
         for piece in self.pieces:
-            if piece is None:
+            if isinstance(piece, signal.Signals):
+                signal.raise_signal(piece)
+            if piece is None or isinstance(piece, signal.Signals):
                 await asyncio.Event().wait()
-            elif isinstance(piece, BaseException):
+            elif isinstance(piece, Exception):
                 raise piece
             else:
                 yield piece
@@ -97,10 +100,10 @@ def test_a_lost_connection_is_an_error_that_says_the_job_goes_on() -> None:
         followed(Jobs(["hello\n", RuntimeError("closed with code 1006")]))
 
 
-def test_ctrl_c_prints_what_there_is_and_leaves_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_prints_what_there_is_and_leaves_the_job() -> None:
     file = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
-        follow(Jobs(["half a line", KeyboardInterrupt()]), "ours-1", Console(file=file))
+        follow(Jobs(["half a line", signal.SIGINT]), "ours-1", Console(file=file))
     assert file.getvalue() == "half a line\n"
 
 
