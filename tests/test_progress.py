@@ -7,17 +7,22 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from inspect import signature
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from ray import tune as ray_tune
 from rich.console import Console
 
 from adiabatic_ray.events import EpochEvent
+from adiabatic_ray.on_ray.callbacks import Announcer
 from adiabatic_ray.on_ray.tracking import Tracker
 from adiabatic_ray.schemas import TrialStatus
 from jobs import progress
 from jobs.environment import plain_console
 from jobs.progress import SweepProgress
+from tests.listening import Quiet
 
 STAMP = r"\d\d:\d\d:\d\d "
 
@@ -148,3 +153,16 @@ def test_a_terminal_gets_a_live_line_and_neither_stamps_nor_summaries(clock: Clo
     assert "\x1b[" in file.getvalue() and "4/5" in text
     assert "a: COMPLETE, 2 of 5 trials done" in text and "trials: " not in text
     assert not re.search(STAMP + "[a-z]", text)
+
+
+def test_what_tune_calls_reaches_the_listener() -> None:
+    """An attempt that is tried again, then the last one: by Tune's own names for the two."""
+    listener, trial = Quiet(), SimpleNamespace(config={"trial_id": "a"})
+    announcer = Announcer(listener)
+    announcer.on_trial_start(0, [], trial)
+    announcer.on_trial_recover(0, [], trial)
+    announcer.on_trial_error(0, [], trial)
+    assert listener.events == [("started", "a"), ("attempt failed", "a", False), ("attempt failed", "a", True)]
+    for name in ("on_trial_start", "on_trial_recover", "on_trial_error"):
+        ours, tune_s = (signature(getattr(one, name)).parameters for one in (Announcer, ray_tune.Callback))
+        assert list(ours) == list(tune_s)
