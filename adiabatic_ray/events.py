@@ -43,5 +43,8 @@ class Listener(StageListener, Protocol):
     def epoch_finished(self, event: EpochEvent) -> None:
         """A trial finished an epoch."""
 
+    def attempt_failed(self, trial_id: str, is_last: bool) -> None:
+        """A trial's process was lost or raised an error; it is tried again, or it FAILED, which is announced later."""
+
     def trial_finished(self, trial_id: str, status: TrialStatus) -> None:
         """A trial ended; its tables are on disk unless it FAILED."""

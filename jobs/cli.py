@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import build_negatives, evaluate_tower, export_tower, run_sweep
+from . import build_negatives, evaluate_tower, export_tower, run_sweep, show_status, submit
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
 from .list_sweeps import print_sweeps
@@ -21,6 +21,9 @@ app = typer.Typer(
     help="Map how far a query tower may be tuned on English before its other languages break.",
 )
 app.command("sweep")(run_sweep.sweep)
+app.command("submit")(submit.submit)
+app.command("status")(show_status.status)
+app.command("stop")(submit.stop)
 app.command("evaluate")(evaluate_tower.evaluate)
 app.command("export")(export_tower.export)
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
 
 def plain_console() -> Console:
-    """A console that prints texts as they are: a label `[same]` is no markup, and `:cat:` no emoji."""
-    return Console(markup=False, emoji=False)
+    """A console that prints texts as they are: a label `[same]` is no markup, and `:cat:` no emoji.
+
+    No colour and no cursor movement where the output is no terminal, whatever FORCE_COLOR says: a log file shows them.
+    """
+    return Console(markup=False, emoji=False, force_terminal=sys.stdout.isatty())
 
 
 def prepare_environment() -> None:
@@ -27,3 +32,22 @@ def prepare_environment() -> None:
         defaults["RAY_AUTH_MODE"] = "token"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def prepare_client(address: str) -> None:
+    """Set before Ray's client of submitted jobs is imported: what was typed wins over RAY_ADDRESS, and a token is sent.
+
+    Args:
+        address: URL of the cluster's dashboard, such as http://127.0.0.1:8265.
+
+    Raises:
+        ValueError: no URL.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(
+            f"--address must be the URL of a Ray dashboard, got {address!r}; write http://127.0.0.1:8265, for example"
+        )
+    os.environ["RAY_API_SERVER_ADDRESS"] = address
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    prepare_environment()

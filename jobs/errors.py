@@ -41,4 +41,6 @@ def user_errors(command: Callable[Arguments, Result]) -> Callable[Arguments, Res
 
 
 def _say(text: str) -> None:
-    Console(file=sys.stderr, emoji=False).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    Console(file=sys.stderr, emoji=False, force_terminal=sys.stderr.isatty()).print(
+        text, style="red", markup=False, highlight=False, soft_wrap=True
+    )

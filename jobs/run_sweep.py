@@ -26,6 +26,14 @@ ScaleOption = Annotated[
     ),
 ]
 
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped sweep.")]
+OverridesOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Replace a field, e.g. trial.tuning.batch_size=28. Repeatable."),
+]
+BanksOption = Annotated[
+    Path | None, typer.Option("--banks", help="Folder of passage banks, shared by sweeps; default: beside --out.")
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Results folder; default: results/<sweep name>.")]
 UriOption = Annotated[
     str | None,
@@ -38,20 +46,12 @@ UriOption = Annotated[
 @app.command()
 @user_errors
 def sweep(
-    file: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped sweep.")],
+    file: SweepArgument,
     out: OutOption = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="PATH=VALUE", help="Replace a field, e.g. trial.tuning.batch_size=28. Repeatable."
-        ),
-    ] = None,
+    overrides: OverridesOption = None,
     scale: ScaleOption = Scale.FULL,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; start nothing.")] = False,
-    banks: Annotated[
-        Path | None,
-        typer.Option(help="Folder of passage banks, shared by sweeps; default: beside --out."),
-    ] = None,
+    banks: BanksOption = None,
     tracking_uri: UriOption = None,
 ) -> None:
     """Run a sweep: tune every trial, evaluate it, record it, and report where quality breaks down.
@@ -76,7 +76,7 @@ def sweep(
 
     from .reporting import print_report, write_report
 
-    tracker = Tracker(out, tracking_uri, warn=lambda text: console.print(text, style="yellow", markup=False))
+    tracker = Tracker(out, tracking_uri, warn=lambda text: console.print(text, style="yellow", soft_wrap=True))
     start_ray()
     with SweepProgress(console, tracker) as progress:
         outcome = run_sweep(spec, out, banks, progress)

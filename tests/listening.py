@@ -26,5 +26,8 @@ class Quiet:
     def epoch_finished(self, event: object) -> None:
         self.events.append(("epoch", event))
 
+    def attempt_failed(self, trial_id: str, is_last: bool) -> None:
+        self.events.append(("attempt failed", trial_id, is_last))
+
     def trial_finished(self, trial_id: str, status: TrialStatus) -> None:
         self.events.append(("finished", trial_id, status))

@@ -12,6 +12,10 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from jobs.sweep_files import shipped_sweeps
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -79,3 +83,10 @@ def test_images_carry_the_pinned_ray(config):
     (pinned,) = re.findall(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
     for image in (config["docker"]["head_image"], config["docker"]["worker_image"]):
         assert image.startswith(f"rayproject/ray:{pinned}-py311")
+
+
+def test_the_command_that_it_shows_is_the_real_one():
+    (line,) = re.findall(r"^#   adiabatic (submit .*?)  ", (ROOT / "cluster.yaml").read_text(), flags=re.MULTILINE)
+    words = line.split()
+    assert words[1] in shipped_sweeps() and words[words.index("--out") + 1].startswith("/shared/")
+    assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0

@@ -193,8 +193,10 @@ def test_a_trial_that_cannot_write_is_failed_and_run_again_later(
     out = tmp_path / "out"
     out.mkdir()
     (out / "curves").write_text("a file where a folder must be: every write of the table fails")
-    outcome = run_sweep(spec, out, tmp_path / "banks", Quiet())
+    listener = Quiet()
+    outcome = run_sweep(spec, out, tmp_path / "banks", listener)
     assert list(outcome.statuses.values()) == [TrialStatus.FAILED]
+    assert [event[2] for event in listener.events if event[0] == "attempt failed"] == [False, True]
     (report,) = results.failed_trials(out).values()
     assert "curves" in report["error"]
     (out / "curves").unlink()

@@ -11,7 +11,10 @@ from adiabatic_ray.schemas import TrialStatus
 
 
 class Announcer(ray_tune.Callback):
-    """Passes trial starts, epochs and ends on. FAILED trials are announced by the orchestrator, after their retries."""
+    """Passes trial starts, epochs, failed attempts and ends on.
+
+    FAILED trials are announced by the orchestrator, after their retries.
+    """
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -37,3 +40,11 @@ class Announcer(ray_tune.Callback):
             return
         fields = EpochEvent.__dataclass_fields__.keys() - {"trial_id"}
         self._listener.epoch_finished(EpochEvent(trial_id, **{name: result[name] for name in fields}))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """An attempt failed, and Tune puts the trial at the end of its queue."""
+        self._listener.attempt_failed(trial.config["trial_id"], is_last=False)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The last attempt failed."""
+        self._listener.attempt_failed(trial.config["trial_id"], is_last=True)
