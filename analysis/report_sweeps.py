@@ -6,7 +6,8 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+from adiabatic_ray.storage import Location
 
 from .curve_charts import overlay_picture
 from .level import LEVEL, NOTHING_TO_ESTIMATE
@@ -32,12 +33,12 @@ class SweepsReport:
 
     materials: list[Material]
     """In the order of the folders."""
-    html: Path
-    markdown: Path
+    html: Location
+    markdown: Location
 
 
 def write_sweeps_report(
-    outs: Sequence[Path], *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    outs: Sequence[Location], *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> SweepsReport:
     """Analyse several results folders and write one report about all of them into the first one's `report/`.
 

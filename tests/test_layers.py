@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[dict[str, str], ...] = (
     # what a laptop needs to read a sweep and its results
     {
-        "": "__init__ spec step_rules sources paper small schemas results provenance events",
+        "": "__init__ spec step_rules sources paper small schemas results provenance events storage object_stores",
         "statistics": "metrics ranking counts significance inference preservation simultaneous language_groups "
         "score_tables blocks drift query_samples cosine_tables step_resolution",
     },
@@ -27,7 +27,7 @@ LAYERS: tuple[dict[str, str], ...] = (
         "arxiv_negatives",
         "encoders": "backbones checkpoints packages packaged_e5 freezing towers tower_files sentence_folders "
         "tower_sources export",
-        "evaluation": "encode bank closeness evaluate prepare",
+        "evaluation": "encode bank bank_copies closeness evaluate prepare",
         "tuning": "own_code schedules precise_steps optim tuning_data device_work token_rows packed_tower lone_tower "
         "passages member pack pack_memory saved_states news tune pack_runner",
     },
@@ -57,6 +57,7 @@ ANALYSIS_MODULES = {
     "sources",
     "schemas",
     "results",
+    "storage",
     "statistics.language_groups",
     "statistics.metrics",
     "statistics.significance",
