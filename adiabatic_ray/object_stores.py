@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "gs")
 _CONNECT_TIMEOUT_S = 5.0
+_SILENCE_S = 10.0
+"""Of a server in the middle of a request; pyarrow's 3 s are short for a busy one."""
 _MAX_ATTEMPTS = 3
-"""Of a request, with pauses of a second or so between them: a sweep outlives a hiccup, and nobody waits for minutes."""
+"""Of a request, with pauses of a second or so between them: a sweep outlives a hiccup, nobody waits for minutes."""
 _COPIED_BYTES = 8 * 2**20
 _TROUBLES = (
     (("NO_SUCH_BUCKET",), "a bucket must exist before it is written to", "create it, or correct its name"),
@@ -132,7 +134,7 @@ class ObjectPath:
         """Whether there is such an object, or any below."""
         return self._info().type.name != "NotFound"
 
-    def glob(self, pattern: str) -> Iterator[ObjectPath]:
+    def glob(self, pattern: str) -> list[ObjectPath]:
         """Objects right below this path whose names match, in order; a request for every thousand that lie there.
 
         Args:
@@ -143,7 +145,7 @@ class ObjectPath:
         with self._explaining():
             found = self._filesystem().get_file_info(FileSelector(self._place, allow_not_found=True))
         names = sorted(info.base_name for info in found if info.type.name == "File")
-        return (self / name for name in names if fnmatchcase(name, pattern))
+        return [self / name for name in names if fnmatchcase(name, pattern)]
 
     def read_bytes(self) -> bytes:
         """The whole object; two requests.
@@ -249,10 +251,11 @@ def _s3(url: str | None) -> FileSystem:
         raise _without_library("s3", error) from error
 
     protocol, _, host = (url or "").rpartition("://")
-    return S3FileSystem(
-        scheme=protocol or "https",
+    return S3FileSystem(  # type: ignore[call-arg] # the stubs lack allow_delayed_open
+        scheme="http" if protocol == "http" else "https",
         endpoint_override=host.rstrip("/") or None,
         connect_timeout=_CONNECT_TIMEOUT_S,
+        request_timeout=_SILENCE_S,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=_MAX_ATTEMPTS),
         allow_delayed_open=True,  # a small object is one request
         background_writes=False,  # parts of a large one are not copied in memory, however fast the disk

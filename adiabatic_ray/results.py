@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adiabatic_ray.schemas import SCHEMA_VERSION, TABLES, TrialStatus
-from adiabatic_ray.storage import Location
+from adiabatic_ray.storage import Location, in_order
 from adiabatic_ray.storage import replacing as replacing
 
 _DOWNLOADS_AT_A_TIME = 16
@@ -80,7 +80,7 @@ def read_table(
         OSError: a file that is not there or cannot be read.
     """
     folder = out / table
-    paths = sorted(folder.glob("*.parquet")) if file_ids is None else [table_path(out, table, i) for i in file_ids]
+    paths = in_order(folder, "*.parquet") if file_ids is None else [table_path(out, table, i) for i in file_ids]
     schema = TABLES[table]
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     if isinstance(out, Path):
@@ -108,7 +108,7 @@ def failed_trials(out: Location) -> dict[str, dict[str, Any]]:
         ResultsError: a report that is damaged, or a row of another schema version.
     """
     done = finished_trials(out)
-    paths = sorted((out / "failures").glob("*.json"))
+    paths = in_order(out / "failures", "*.json")
     fix = "delete it: the trial counts as missing then, and the sweep runs it again"
     return {path.stem: _read_json(path, fix) for path in paths if path.stem not in done}
 

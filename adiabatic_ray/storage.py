@@ -52,6 +52,11 @@ def open_folder(given: str) -> Location:
     return ObjectPath(scheme, bucket, key)
 
 
+def in_order(folder: Location, pattern: str) -> list[Location]:
+    """Files right in a folder whose names match, sorted; none where there is no such folder."""
+    return [*sorted(folder.glob(pattern))] if isinstance(folder, Path) else [*folder.glob(pattern)]
+
+
 class replacing:
     """Context that gives a path to write to, and puts what was written in place of `target` when the block succeeds.
 
@@ -125,7 +130,7 @@ def local_folder(location: Location) -> Iterator[Path]:
 def node_folder(location: Location) -> Path:
     """Where this machine keeps what belongs to a folder and must be a local file: there, or in the cache.
 
-    The cache is the folder that ADIABATIC_CACHE names, else `~/.cache/adiabatic_ray`. What lies there can be made again.
+    The cache is the folder that ADIABATIC_CACHE names, else `~/.cache/adiabatic_ray`. What lies there can be made anew.
 
     Raises:
         OSError: the cache cannot be written.
