@@ -46,11 +46,19 @@ class Report:
     """What the tables of boundaries take, without curves of single language pairs."""
 
 
-def write_report(out: Location, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Report:
+def write_report(
+    out: Location,
+    *,
+    folder: Location | None = None,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Report:
     """Analyse a results folder and write `OUT/report/`; a report that is there is replaced.
 
     Args:
         out: the folder that `adiabatic sweep` wrote.
+        folder: where to write instead of `OUT/report/`, such as a disk for results in a bucket.
         level: see `boundary.estimate_boundaries`, as the other two.
         num_resamples: bootstrap replicates.
         seed: of the bootstrap.
@@ -65,7 +73,7 @@ def write_report(out: Location, *, level: float = LEVEL, num_resamples: int = NU
     material = material_of(sweep, level=level, num_resamples=num_resamples, seed=seed)
     boundaries = material.boundaries
     page = Page(f"{sweep.spec.name}: adiabatic boundary", (part_of(material),))
-    folder = out / "report"
+    folder = folder or out / "report"
     results.write_json(folder / "boundary.json", to_json(boundaries))
     write_text(folder / "curves.csv", material.trials.to_csv(index=False))
     pictures = []

@@ -38,12 +38,18 @@ class SweepsReport:
 
 
 def write_sweeps_report(
-    outs: Sequence[Location], *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    outs: Sequence[Location],
+    *,
+    folder: Location | None = None,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
 ) -> SweepsReport:
     """Analyse several results folders and write one report about all of them into the first one's `report/`.
 
     Args:
         outs: folders that `adiabatic sweep` wrote, two or more, none twice.
+        folder: where to write instead.
         level: see `boundary.estimate_boundaries`, as the other two.
         num_resamples: bootstrap replicates.
         seed: of the bootstrap.
@@ -63,7 +69,7 @@ def write_sweeps_report(
     for place, (material, name) in enumerate(zip(materials, names, strict=True), start=1):
         parts.append(dataclasses.replace(part_of(material, f"sweep-{place}-"), title=name))
     page = Page(f"{len(materials)} sweeps: adiabatic boundary", tuple(parts))
-    folder = outs[0] / "report"
+    folder = folder or outs[0] / "report"
     html, markdown = folder / f"{STEM}.html", folder / f"{STEM}.md"
     write_text(html, render_html(page))
     write_text(markdown, render_markdown(page))

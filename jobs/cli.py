@@ -40,6 +40,9 @@ def report(
             metavar="OUT [OUT2 ...]", help="Results folder of a sweep; of several, to lay them side by side."
         ),
     ],
+    to: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Write the report there: a disk, where OUT is in a bucket.")
+    ] = None,
 ) -> None:
     """Print the table and the boundary of a sweep, and write OUT/report. Needs no torch, Ray or MLflow.
 
@@ -48,14 +51,14 @@ def report(
     from .reporting import print_boundaries, print_report, write_report, write_sweeps_report
 
     console = plain_console()
-    folders = [open_folder(out) for out in outs]
+    folders, folder = [open_folder(out) for out in outs], open_folder(to) if to else None
     if len(folders) == 1:
-        written = write_report(folders[0])
+        written = write_report(folders[0], folder=folder)
         print_report(written.sweep, written.boundaries, console)
         print_boundaries(written.evidence, console)
         html = written.html
     else:
-        compared = write_sweeps_report(folders)
+        compared = write_sweeps_report(folders, folder=folder)
         for material in compared.materials:
             print_report(material.sweep, material.boundaries, console)
             console.print()

@@ -89,7 +89,8 @@ class ObjectServer:
             self._check_after("inf")
 
     def _check_after(self, num_requests: str) -> None:
-        request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", num_requests.encode(), method="POST")
+        plain = {"Content-Type": "text/plain"}
+        request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", num_requests.encode(), plain)
         with urllib.request.urlopen(request) as answer:
             assert answer.status == 200
 

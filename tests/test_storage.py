@@ -153,10 +153,10 @@ def test_a_large_object_is_seen_only_when_its_last_part_is_there(bucket: str, ob
 def test_a_small_object_is_one_request_to_write_and_two_to_read(bucket: str, object_server: ObjectServer) -> None:
     file = open_folder(f"s3://{bucket}/requests") / "a"
     write(file, "warm: the connection asks for the bucket once")
-    before = len(object_server.requests)
+    before = len(object_server.requests())
     write(file, "again")
     assert file.read_bytes() == b"again"
-    assert [one.split()[0] for one in object_server.requests[before:]] == ["PUT", "HEAD", "GET"]
+    assert [one.split()[0] for one in object_server.requests()[before:]] == ["PUT", "HEAD", "GET"]
 
 
 def test_an_upload_that_fails_leaves_what_was_there(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
