@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adiabatic_ray.schemas import SCHEMA_VERSION, TABLES, TrialStatus
-from adiabatic_ray.storage import Location, in_order
+from adiabatic_ray.storage import Location, SameLocation, in_order
 from adiabatic_ray.storage import replacing as replacing
 
 _DOWNLOADS_AT_A_TIME = 16
@@ -29,7 +29,7 @@ class ResultsError(ValueError):
     """A results folder that cannot be used as it is."""
 
 
-def write_table(out: Location, table: str, file_id: str, rows: Iterable[Mapping[str, Any]]) -> Location:
+def write_table(out: SameLocation, table: str, file_id: str, rows: Iterable[Mapping[str, Any]]) -> SameLocation:
     """Write all rows of one trial in one table, whole or not at all.
 
     Args:
@@ -150,7 +150,7 @@ def write_sweep(
     write_json(out / "sweep.json", content)
 
 
-def table_path(out: Location, table: str, file_id: str) -> Location:
+def table_path(out: SameLocation, table: str, file_id: str) -> SameLocation:
     """Where the rows of one trial lie: `OUT/<table>/<file_id>.parquet`."""
     return out / table / f"{file_id}.parquet"
 

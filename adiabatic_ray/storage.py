@@ -16,10 +16,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from adiabatic_ray.object_stores import SCHEMES, ObjectPath, endpoint
 
 Location = Path | ObjectPath
+SameLocation = TypeVar("SameLocation", Path, ObjectPath, Location)
+"""What is made of a local path is one."""
 CACHE_VARIABLE = "ADIABATIC_CACHE"
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,221}")
@@ -36,7 +39,7 @@ def open_folder(given: str) -> Location:
     if not _URI.match(given):
         return Path(given)
     scheme, _, rest = given.partition(":")
-    shown = f"{scheme}://...@{rest.rpartition('@')[2]}" if "@" in rest else given  # what stands before @ is a secret
+    shown = _without_secret(given)
     if scheme not in SCHEMES or not rest.startswith("//"):
         raise ValueError(
             f"a folder is a path, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER, got {shown}; give one of these"
@@ -50,6 +53,17 @@ def open_folder(given: str) -> Location:
     if not _BUCKET.fullmatch(bucket) or not key:
         raise ValueError(f"a folder in a bucket is {scheme}://BUCKET/FOLDER, got {given}; name both")
     return ObjectPath(scheme, bucket, key)
+
+
+def on_disk(given: str) -> Path:
+    """A path for what is written to disks only.
+
+    Raises:
+        ValueError: a URI.
+    """
+    if _URI.match(given):
+        raise ValueError(f"this is written to a disk only, got {_without_secret(given)}; give a path, and copy it then")
+    return Path(given)
 
 
 def in_order(folder: Location, pattern: str) -> list[Location]:
@@ -142,3 +156,9 @@ def node_folder(location: Location) -> Path:
     folder = Path(cache).resolve() / f"{location.name}-{digest}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _without_secret(uri: str) -> str:
+    """A URI to be shown: what stands before an @ is not."""
+    scheme, _, rest = uri.partition(":")
+    return f"{scheme}://...@{rest.rpartition('@')[2]}" if "@" in rest else uri

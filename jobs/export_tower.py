@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adiabatic_ray import results
 from adiabatic_ray.results import ResultsError
-from adiabatic_ray.storage import Location, open_folder
+from adiabatic_ray.storage import Location, on_disk, open_folder
 
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 def export(
     out: Annotated[str, typer.Argument(metavar="OUT", help="Results folder of a sweep: a path or a URI.")],
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="Id of a trial there, or its beginning.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What to write: new, or an empty folder.")],
+    target: Annotated[str, typer.Argument(metavar="FOLDER", help="What to write: new, or an empty folder, on a disk.")],
 ) -> None:
     """Write a trial's tuned query tower and its passage tower as a folder that sentence-transformers loads.
 
@@ -33,7 +32,7 @@ def export(
     """
     from .reporting import read_boundaries, read_figures, trial_spec, tuned_trial
 
-    results_folder = open_folder(out)
+    results_folder, folder = open_folder(out), on_disk(target)
     trial_id, record = tuned_trial(results_folder, trial)
     spec = trial_spec(trial_id, record.spec)
     figures, boundaries = read_figures(results_folder, trial_id), read_boundaries(results_folder, trial_id)

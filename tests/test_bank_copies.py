@@ -71,14 +71,20 @@ def test_half_an_upload_is_no_bank(root: Location, monkeypatch: pytest.MonkeyPat
     assert (root / KEY.digest / "bank.json").is_file(), "built here, it is uploaded again"
 
 
+@pytest.mark.parametrize("damage", ["flip", "lost", "description"])
 def test_a_bank_that_was_damaged_in_the_store_is_built_again(
-    root: Location, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    root: Location, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str
 ) -> None:
     build(root)
-    array = root / KEY.digest / "embeddings.npy"
+    array, description = root / KEY.digest / "embeddings.npy", root / KEY.digest / "bank.json"
     content = bytearray(array.read_bytes())
     content[-1] ^= 1
-    replaced(array, bytes(content))
+    if damage == "flip":
+        replaced(array, bytes(content))
+    elif damage == "lost":
+        array.unlink()
+    else:
+        replaced(description, description.read_bytes()[:-20])
     on_another_machine(monkeypatch, tmp_path)
     assert open_or_fetch(root, KEY) is None
     assert not [*node_folder(root).iterdir()], "nothing of it was kept"

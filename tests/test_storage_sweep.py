@@ -168,6 +168,11 @@ def test_a_tower_is_exported_from_the_bucket(swept: Swept, tmp_path: Path) -> No
     assert remote == local and remote
 
 
+def test_models_are_written_to_disks_only(swept: Swept) -> None:
+    refused(run("export", swept.remote, "lr0.01", f"{swept.remote}/model"), "to a disk only", "give a path")
+    assert not Path("s3:").exists()
+
+
 def test_mlflow_gets_a_local_database_and_the_report(swept: Swept) -> None:
     results.write_json(swept.remote / "report" / "a.json", {"any": "file"})
     assert tracking.sync(swept.remote, None) == len(swept.trial_ids)

@@ -52,15 +52,20 @@ def _fetch(stored: ObjectPath, key: BankKey, folder: Path) -> bool:
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     temporary.mkdir()
     try:
-        for name in (ARRAY, DESCRIPTION):
-            (stored / name).download(temporary / name)
-        description = json.loads((temporary / DESCRIPTION).read_text(encoding="utf-8"))
-        if description["key"] != asdict(key):
+        try:
+            for name in (ARRAY, DESCRIPTION):
+                (stored / name).download(temporary / name)
+            description = json.loads((temporary / DESCRIPTION).read_text(encoding="utf-8"))
+            checksum = description["sha256"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            (stored / DESCRIPTION).unlink(missing_ok=True)
+            return False
+        if description.get("key") != asdict(key):
             raise ValueError(
-                f"a bank's folder must hold what its name says, got another bank in {stored}: {description['key']}; "
+                f"a bank's folder must hold what its name says, got another in {stored}: {description.get('key')}; "
                 "delete what lies there"
             )
-        if checksum_of(temporary / ARRAY) != description["sha256"]:
+        if checksum_of(temporary / ARRAY) != checksum:
             (stored / DESCRIPTION).unlink()
             return False
         if not folder.exists():  # another driver on this machine may have been faster: the bytes are the same
