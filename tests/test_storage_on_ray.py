@@ -15,7 +15,7 @@ from adiabatic_ray.storage import Location, in_order, open_folder
 from tests.object_server import ObjectServer
 from tests.small_sweep import small_sweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 CHECKOUT = Path(__file__).resolve().parent.parent
 SECRET = "hush-hush-4711"
 MEASURED = {"started_at", "finished_at", "tune_s", "evaluate_s", "elapsed_s", "peak_memory_bytes", "provenance_json"}
@@ -29,7 +29,7 @@ def command(inputs: Path, *more: str) -> list[str]:
         "from pathlib import Path\nfrom adiabatic_ray.spec import with_changes\n"
         "from tests.small_sweep import small_sweep\n\n\n"
         "def sweep():\n"
-        f"    spec = small_sweep(Path({str(inputs)!r}), rates=(0.0, 1e-4, 1e-3), seeds=(0, 1))\n"
+        f"    spec = small_sweep(Path({str(inputs)!r}), rates=(0.0, 1e-3), seeds=(0, 1))\n"
         # Long enough that it can be interrupted after its first trial; states are saved again and again.
         "    changes = {'trial.tuning.batches_per_epoch': 200, 'cluster.checkpoint_every_s': 0.1}\n"
         "    return with_changes(spec, changes)\n"
@@ -73,14 +73,14 @@ def test_a_sweep_in_a_bucket_continues_on_another_machine(
     rest, _ = process.communicate()
     assert process.returncode == 130, said + rest
     num_done = len(results.finished_trials(out))
-    assert 1 <= num_done < 6, "the interrupt came too late to test anything"
+    assert 1 <= num_done < 4, "the interrupt came too late to test anything"
     assert any(one.startswith("PUT") and "/states/" in one for one in object_server.requests())
 
     done = subprocess.run(  # with another cache, as another machine has
         arguments, cwd=CHECKOUT, env=environment(object_server, tmp_path / "second"), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{num_done} of 6 trials are finished already" in done.stdout
+    assert f"{num_done} of 4 trials are finished already" in done.stdout
     assert f"{out}/report/report.html" in done.stdout and (out / "report" / "report.html").is_file()
     assert str(tmp_path / "second") in done.stdout, "where MLflow's database is"
     assert in_order(out / "states", "*") == [], "what was saved of trials is gone with their end"
