@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adiabatic_ray.changes import with_changes
+from adiabatic_ray.search_spec import SearchSpec
 from adiabatic_ray.sources import ArxivCategory, ArxivTriplets, EvaluationSource, MsMarco, Xnli
-from adiabatic_ray.spec import E5, ClusterSpec, EvaluationSpec, SweepSpec, TrialSpec, with_changes
+from adiabatic_ray.spec import E5, ClusterSpec, EvaluationSpec, SweepSpec, TrialSpec
 
 RATES = tuple(round(step * 1e-8, 10) for step in range(1, 21))
 """Figures 2, 3 and 11: 1e-8 to 2e-7. Section M.6 counts them: ten from 1e-8 to 1e-7, ten from 1.1e-7 to 2e-7."""
@@ -82,6 +84,7 @@ def paper_sweep(
     changes: Mapping[str, Any] | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
     points: Sequence[Mapping[str, Any]] = (),
+    search: SearchSpec | None = None,
 ) -> SweepSpec:
     """A sweep around the paper's default trial, on its cluster.
 
@@ -91,6 +94,7 @@ def paper_sweep(
         changes: of the default trial, dotted path inside the trial -> value, for all trials of the sweep.
         grid: see `SweepSpec.grid`.
         points: see `SweepSpec.points`.
+        search: see `SweepSpec.search`.
 
     Raises:
         ValueError: as `SweepSpec`.
@@ -101,5 +105,6 @@ def paper_sweep(
         trial=with_changes(PAPER_TRIAL, changes or {}),
         grid={path: tuple(values) for path, values in (grid or {}).items()},
         points=tuple(dict(point) for point in points),
+        search=search,
         cluster=PAPER_CLUSTER,
     )

@@ -15,6 +15,7 @@ things move. What becomes of a sweep:
   at most 3 epochs where the sweep sets no limit. Rates times 200, since a tower goes about as far as rate times steps.
   Rates stay where precision is varied: the spacing of numbers does not widen when steps get fewer. A sweep whose epochs
   have 50 batches or less is small already: batches, epochs and rates stay.
+- A search: its rates as those of a grid; at most `SEARCH_TRIALS` trials, two at a time.
 - Cluster: two cores. An evaluation in TF32, which only GPUs have, is one in float32.
 
 ADIABATIC_DATA names a folder with `hub/` (copies in the hub's layout of `rajpurkar/squad_v2` and `facebook/xnli`),
@@ -29,7 +30,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from adiabatic_ray.changes import with_changes
 from adiabatic_ray.paper import ARXIV_METADATA
+from adiabatic_ray.search_spec import GainSearch, SearchSpec
 from adiabatic_ray.sources import (
     ArxivTriplets,
     CldrNames,
@@ -53,7 +56,6 @@ from adiabatic_ray.spec import (
     SweepSpec,
     TrialSpec,
     TuningSpec,
-    with_changes,
 )
 
 HUB, ARXIV, HOTPOT = (f"${{ADIABATIC_DATA}}/{name}" for name in ("hub", "arxiv_30k.parquet", "hotpotqa_dev500.parquet"))
@@ -64,6 +66,7 @@ NUM_PREMISES, NUM_NAMES = 100, 100
 VALUES_KEPT = {1: 5, 2: 3}
 """Number of axes -> values kept of each; 2 where there are more axes."""
 POINTS_KEPT = 6
+SEARCH_TRIALS = 12
 BATCHES_DIVISOR, EPOCHS_DIVISOR, MOST_EPOCHS = 50, 5, 3
 LONGEST_SMALL_EPOCH = 50
 RATE_FACTOR = 200
@@ -102,6 +105,7 @@ def small_sweep(spec: SweepSpec) -> SweepSpec:
             for path, values in spec.grid.items()
         },
         points=_distinct(cut.changes(spec.trial, point) for point in _evenly(spec.points, POINTS_KEPT)),
+        search=None if spec.search is None else cut.search(spec.search, spec.trial),
         cluster=SMALL_CLUSTER,
     )
 
@@ -113,11 +117,8 @@ def small_minutes(spec: SweepSpec) -> float:
         epochs = trial.tuning.max_epochs or MOST_EPOCHS
         samples += trial.tuning.batch_size * trial.tuning.batches_per_epoch * epochs
     num_sources = len({trial.source for trial in trials})
-    return (
-        num_sources * MINUTES_PER_SOURCE
-        + len(trials) * MINUTES_PER_TRIAL
-        + samples / 1000 * MINUTES_PER_THOUSAND_SAMPLES
-    )
+    per_trial = MINUTES_PER_TRIAL + samples / len(trials) / 1000 * MINUTES_PER_THOUSAND_SAMPLES
+    return num_sources * MINUTES_PER_SOURCE + spec.most_trials * per_trial
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,27 @@ class _Cut:
         if tuning.idle_epochs is not None:
             changes["idle_epochs"] = _divided(tuning.idle_epochs, EPOCHS_DIVISOR)
         if self.rates:
-            changes["learning_rate"] = float(f"{tuning.learning_rate * RATE_FACTOR:.6g}")
+            changes["learning_rate"] = _higher(tuning.learning_rate)
         return with_changes(tuning, changes)
+
+    def search(self, search: SearchSpec, trial: TrialSpec) -> SearchSpec:
+        """The same search among the small trials, whose sets may have other names."""
+        sets = zip(trial.evaluation.sets, self.trial(trial).evaluation.sets, strict=True)
+        name_of = {source.name: small.name for source, small in sets}
+        changes: dict[str, Any] = {
+            "set": name_of[search.set],
+            "max_trials": min(search.max_trials, SEARCH_TRIALS),
+            "parallel": min(search.parallel, 2),
+        }
+        if isinstance(search, GainSearch):
+            changes["gain_set"] = name_of[search.gain_set]
+        if self.steps and self.rates:
+            changes |= {name: _higher(getattr(search, name)) for name in ("lowest_rate", "highest_rate")}
+        return with_changes(search, changes)
+
+
+def _higher(rate: float) -> float:
+    return float(f"{rate * RATE_FACTOR:.6g}")
 
 
 def _small_backbone(backbone: BackboneSpec) -> BackboneSpec:

@@ -1,7 +1,7 @@
 """What a sweep is: typed, frozen, validated configuration, its expansion into trials, and the identity of a trial.
 
 Everything a user decides is a field here, with unit, range and source of its default. Models are frozen and refuse
-unknown keys; a variant is a copy with changes (`with_changes`). A trial's identity is the hash of its canonical form,
+unknown keys; a variant is a copy with changes (`changes`). A trial's identity is the hash of its canonical form,
 so the same question asked twice is answered from disk. Only pydantic is needed: a sweep file can be read anywhere.
 """
 
@@ -12,11 +12,12 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
+from adiabatic_ray.changes import with_changes
+from adiabatic_ray.search_spec import SearchSpec
 from adiabatic_ray.sources import EvaluationSource, Frozen, TripletSource
 from adiabatic_ray.step_rules import StepRules, schedule_problems
 
@@ -24,7 +25,7 @@ SPEC_VERSION = 2
 """Part of every trial's identity. Raise it when a default changes its meaning: the canonical form leaves defaults out,
 so that a field added later does not rename the trials that came before it."""
 
-Model = TypeVar("Model", bound=BaseModel)
+CHOSEN_BY_A_SEARCH = ("tuning.learning_rate", "tuning.seed")
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -185,6 +186,12 @@ class TrialSpec(Frozen):
         return f"lr{tuning.learning_rate:.6g}-{plan[:40]}-seed{tuning.seed}-{digest}"
 
     @property
+    def setting(self) -> str:
+        """The canonical form apart from rate and seed: trials that share it are points of one curve."""
+        tuning = self.tuning.model_copy(update={"learning_rate": 0.0, "seed": 0})
+        return self.model_copy(update={"tuning": tuning}).canonical()
+
+    @property
     def untuned(self) -> UntunedSpec:
         """What the trial is compared with."""
         return UntunedSpec(backbone=self.backbone, evaluation=self.evaluation)
@@ -236,21 +243,27 @@ class ClusterSpec(Frozen):
 
 
 class SweepSpec(Frozen):
-    """A question, as an ordered list of trials: the product of the grid's axes, then the extra points."""
+    """A question, as an ordered list of trials: the product of the grid's axes, then the extra points.
+
+    With `search` the grid's values are settings, and rates and seeds are chosen from what was seen so far.
+    """
 
     name: str = Field(pattern=NAME_PATTERN)
     question: str = Field(min_length=1, description="what the sweep is run to answer, in one sentence")
     trial: TrialSpec
     grid: dict[str, tuple[Any, ...]] = Field(
-        description="dotted path inside the trial -> values, e.g. {'tuning.learning_rate': (5e-8, 1e-7)}"
+        {}, description="dotted path inside the trial -> values, e.g. {'tuning.learning_rate': (5e-8, 1e-7)}"
     )
     points: tuple[dict[str, Any], ...] = Field((), description="single trials beside the grid: dotted path -> value")
+    search: SearchSpec | None = None
     cluster: ClusterSpec = ClusterSpec()
 
     @model_validator(mode="after")
     def _expands(self) -> Self:
-        if not self.grid and not self.points:
+        if not self.grid and not self.points and self.search is None:
             raise ValueError("a sweep needs at least one trial, got an empty grid and no points; add an axis")
+        if self.search is not None:
+            self._check_search(self.search)
         for path, values in self.grid.items():
             if not values:
                 raise ValueError(f"every axis needs at least one value, got none for {path!r}; remove it or fill it")
@@ -262,18 +275,37 @@ class SweepSpec(Frozen):
             )
         return self
 
+    def _check_search(self, search: SearchSpec) -> None:
+        chosen = {*self.grid, *(path for point in self.points for path in point)} & set(CHOSEN_BY_A_SEARCH)
+        if chosen or self.points:
+            raise ValueError(
+                "a search chooses rates and seeds itself, for each setting of the grid, got "
+                f"{sorted(chosen) or 'points'}; name rates and seeds in `search`, and settings in `grid`"
+            )
+        if problems := search.problems_with(self.trial.evaluation.sets):
+            raise ValueError("; ".join(problems))
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Combinations of the grid's values, dotted path -> value, in order; the last axis turns fastest."""
+        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+
+    @property
+    def most_trials(self) -> int:
+        """How many trials it is, of a search at most."""
+        return len(self.expand()) if self.search is None else self.search.max_trials
+
     def expand(self) -> list[TrialSpec]:
         """Trials in a fixed order: the grid's last axis turns fastest, points come last.
+
+        Of a search: the trials that it opens with, which are known before any result is.
 
         Raises:
             ValueError: a path that names no field, a value of the wrong type or range (all of them at once), or two
                 trials that are the same.
         """
-        changes: list[dict[str, Any]] = []
-        if self.grid:
-            combinations = itertools.product(*self.grid.values())
-            changes += [dict(zip(self.grid, values, strict=True)) for values in combinations]
-        changes += list(self.points)
+        changes = [*(self.settings() if self.grid or self.search else ()), *self.points]
+        if self.search is not None:
+            changes = [change | opening for change in changes for opening in self.search.openings()]
         trials, problems = [], []
         for change in changes:
             try:
@@ -291,76 +323,6 @@ class SweepSpec(Frozen):
                     f"({changes[position]}); remove the repeated value"
                 )
         return trials
-
-
-def with_changes(model: Model, changes: Mapping[str, Any]) -> Model:
-    """Copy of a model with fields at dotted paths replaced, validated as a whole.
-
-    Args:
-        model: any model of this file.
-        changes: `{"tuning.learning_rate": 1e-7}`; a list is reached by number (`evaluation.sets.0.path`); what follows
-            `grid.` is one key, since the keys of a grid hold dots themselves.
-
-    Raises:
-        ValueError: a path that names no field, or a value that the field refuses; every problem in one message.
-    """
-    content = model.model_dump(mode="python")
-    problems = []
-    for path, value in changes.items():
-        try:
-            _assign(content, path, value)
-        except KeyError as error:
-            problems.append(str(error.args[0]))
-    if problems:
-        raise ValueError("; ".join(problems))
-    try:
-        return type(model).model_validate(content)
-    except ValidationError as error:
-        raise ValueError(explain(error)) from None
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """`path.to.field=value` as (path, value); the value is read as JSON where it is JSON, else as a string."""
-    path, equals, value = text.partition("=")
-    if not equals or not path.strip():
-        raise ValueError(f"an override reads path.to.field=value, got {text!r}; e.g. trial.tuning.batch_size=28")
-    try:
-        return path.strip(), json.loads(value)
-    except json.JSONDecodeError:
-        return path.strip(), value
-
-
-def explain(error: ValidationError) -> str:
-    """Every problem of a pydantic error in one line: where, the rule, what was got."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        place = ".".join(str(part) for part in problem["loc"]) or "spec"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = "no such field; see the field list in adiabatic_ray/spec.py"
-        got = "" if problem["type"] in {"value_error", "missing"} else f" (got {problem['input']!r:.80})"
-        lines.append(f"{place}: {message}{got}")
-    return "; ".join(lines)
-
-
-def _assign(content: dict[str, Any], path: str, value: Any) -> None:
-    head, _, rest = path.partition(".")
-    parts = [head, rest] if head == "grid" and rest else path.split(".")
-    place: Any = content
-    for depth, part in enumerate(parts):
-        key: Any = part
-        known: Iterable[Any] = place if isinstance(place, dict) else ()
-        if isinstance(place, tuple | list) and part.isdigit() and int(part) < len(place):
-            key, known = int(part), range(len(place))
-        if key not in known and not (depth == 1 and head == "grid"):
-            choices = sorted(place) if isinstance(place, dict) else "a number below the list's length"
-            raise KeyError(f"a path must name a field, got {path!r}: no {part!r} there; choose from {choices}")
-        if depth + 1 == len(parts):
-            place[key] = value
-        else:
-            if isinstance(place[key], tuple):
-                place[key] = list(place[key])
-            place = place[key]
 
 
 def _canonical(model: BaseModel) -> str:

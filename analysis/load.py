@@ -18,9 +18,10 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from adiabatic_ray import results
+from adiabatic_ray.changes import explain
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
-from adiabatic_ray.spec import SweepSpec, TrialSpec, explain
+from adiabatic_ray.spec import SweepSpec, TrialSpec
 from adiabatic_ray.storage import Location
 
 MISSING = "MISSING"
@@ -226,7 +227,7 @@ def _readable(trial_id: str) -> str:
 
 def _name_groups(specs: dict[str, TrialSpec]) -> dict[str, str]:
     """Group name of each trial: the settings in which the groups differ, as `freeze=emb, batch_size=28`."""
-    keys = {trial_id: _without_rate_and_seed(spec) for trial_id, spec in specs.items()}
+    keys = {trial_id: spec.setting for trial_id, spec in specs.items()}
     settings: dict[str, dict[str, Any]] = {}
     for trial_id, key in keys.items():
         if key not in settings:
@@ -244,11 +245,6 @@ def _name_groups(specs: dict[str, TrialSpec]) -> dict[str, str]:
 
 
 _WITHIN_A_GROUP = ("tuning.learning_rate", "tuning.seed")
-
-
-def _without_rate_and_seed(spec: TrialSpec) -> str:
-    plain = spec.model_copy(update={"tuning": spec.tuning.model_copy(update={"learning_rate": 0.0, "seed": 0})})
-    return plain.canonical()
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,8 +19,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from adiabatic_ray.changes import explain
 from adiabatic_ray.sources import Frozen
-from adiabatic_ray.spec import E5, explain
+from adiabatic_ray.spec import E5
 
 REGIME: dict[str, Any] = {
     "backbone.name": E5.name,

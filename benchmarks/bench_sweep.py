@@ -29,13 +29,14 @@ from ray import tune as ray_tune
 from ray.cluster_utils import Cluster
 
 from adiabatic_ray import provenance, results
+from adiabatic_ray.changes import with_changes
 from adiabatic_ray.encoders.towers import tuned_tower
 from adiabatic_ray.evaluation.evaluate import score_sets
 from adiabatic_ray.evaluation.prepare import Loader, prepare
 from adiabatic_ray.on_ray.cluster import start_ray
 from adiabatic_ray.on_ray.devices import use_threads
 from adiabatic_ray.orchestration.orchestrator import open_banks, pin_trials, run_sweep
-from adiabatic_ray.spec import SweepSpec, TrialSpec, geometric, with_changes
+from adiabatic_ray.spec import SweepSpec, TrialSpec, geometric
 from adiabatic_ray.trial import TrialContext, run_trial
 from adiabatic_ray.tuning.tune import tune
 from jobs.sweep_files import load_sweep

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from adiabatic_ray.search_spec import BoundarySearch, SearchSpec
 from adiabatic_ray.spec import SweepSpec, TrialSpec
 
 
@@ -23,7 +24,8 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
     console.print(Text.assemble((spec.name, "bold"), f": {spec.question}"))
     varied = _varied(spec)
     headers = ("trial", "rate", "freeze", "seed", "batch", "stop", *(path.removeprefix("tuning.") for path in varied))
-    trials = Table(*headers, title=f"{len(plan.trials)} trials")
+    begins = "" if spec.search is None else ", with which the search begins"
+    trials = Table(*headers, title=f"{len(plan.trials)} trials{begins}")
     for trial in plan.trials:
         tuning = trial.tuning
         stop = ", ".join(
@@ -41,6 +43,8 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
             *(_shown(trial, path) for path in varied),
         )
     console.print(trials)
+    if spec.search is not None:
+        console.print(_in_words(spec.search), soft_wrap=True)
     freezing = Table("freeze plan", "towers tuned", "trainable weights", "frozen weights")
     for count in plan.freezing:
         freezing.add_row(count.freeze or "-", count.towers, f"{count.num_trainable:,}", f"{count.num_frozen:,}")
@@ -78,6 +82,18 @@ def print_dry_run(console: Console, spec: SweepSpec) -> None:
         f"about {plan.total_flops(num_epochs) / 1e12:,.0f} TFLOP in all if each trial tunes for {num_epochs} epochs "
         "(the rate divides by what the machine does: some 0.05 TFLOP/s a CPU core)",
         soft_wrap=True,
+    )
+
+
+def _in_words(search: SearchSpec) -> str:
+    """What comes after the opening trials."""
+    if isinstance(search, BoundarySearch):
+        aim = f"each setting until the 95% interval of its {search.criterion} is {search.width_decades:g} decades wide"
+    else:
+        aim = f"chosen by {search.sampler}, for gain on {search.gain_set} and what is kept on {search.set}"
+    return (
+        f"search: at most {search.max_trials} trials in all, {search.parallel} at a time, rates from "
+        f"{search.lowest_rate:g} to {search.highest_rate:g}; {aim}"
     )
 
 

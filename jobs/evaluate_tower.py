@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adiabatic_ray.spec import BackboneSpec, with_changes
+from adiabatic_ray.changes import with_changes
+from adiabatic_ray.spec import BackboneSpec
 from adiabatic_ray.storage import open_folder
 
 from .environment import plain_console, prepare_environment

@@ -25,7 +25,7 @@ def print_sweeps(console: Console, scale: Scale) -> None:
     total = 0
     for name, path in shipped_sweeps().items():
         spec = load_sweep(name, [], scale)
-        num_trials = len(spec.expand())
+        num_trials = spec.most_trials
         cost = cost_of(path) if scale is Scale.FULL else f"about {small_minutes(spec):.0f} minutes on 2 cores"
         console.print(Text.assemble((f"{name:<{width}}", "bold"), f"{num_trials:>3} trials  {cost}"))
         console.print(Padding(Text(spec.question), (0, 0, 0, 4)))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from adiabatic_ray.changes import explain, parse_override, with_changes
 from adiabatic_ray.small import small_sweep
-from adiabatic_ray.spec import SweepSpec, UntunedSpec, explain, parse_override, with_changes
+from adiabatic_ray.spec import SweepSpec, UntunedSpec
 
 SHIPPED = Path(__file__).resolve().parent.parent / "sweeps"
 """Beside `jobs` in a checkout and in an installed package alike."""

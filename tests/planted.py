@@ -90,18 +90,25 @@ def write_planted(out: Path, plan: Plan) -> SweepSpec:
             failure = {"trial_id": trial.trial_id, "error": "lost node"}
             results.write_json(out / "failures" / f"{trial.trial_id}.json", failure)
             continue
-        if status != "DIVERGED":
-            aim = 0.0 if status in _STILL or rate == 0 or wanted is None else wanted + noise
-            compared = trial.trial_id, texts.untuned_counts(), texts.tuned_counts(aim)
-            results.write_table(out, "scores", trial.trial_id, score_rows(*compared))
-            results.write_table(out, "influence", trial.trial_id, influence_rows(*compared))
-            results.write_table(out, "cosines", trial.trial_id, _cosine_rows(trial.trial_id, plan))
-            results.write_table(out, "aggregates", trial.trial_id, aggregate_rows(*compared))
-        results.write_table(out, "curves", trial.trial_id, [_curve_row(trial.trial_id)])
-        layers = plan.layers.get(rate, UNMOVED if status in _STILL or rate == 0 else MOVED)
-        results.write_table(out, "drift", trial.trial_id, _drift_rows(trial.trial_id, layers))
-        results.write_table(out, "trials", trial.trial_id, [_trial_row(spec.name, trial, status)])
+        write_trial(out, spec.name, trial, plan, texts, status, 0.0 if wanted is None else wanted + noise)
     return spec
+
+
+def write_trial(
+    out: Path, sweep: str, trial: TrialSpec, plan: Plan, texts: Texts, status: str, improvement: float
+) -> None:
+    """Every table of one finished trial."""
+    trial_id, is_still = trial.trial_id, status in _STILL or trial.tuning.learning_rate == 0
+    if status != "DIVERGED":
+        compared = trial_id, texts.untuned_counts(), texts.tuned_counts(0.0 if is_still else improvement)
+        results.write_table(out, "scores", trial_id, score_rows(*compared))
+        results.write_table(out, "influence", trial_id, influence_rows(*compared))
+        results.write_table(out, "cosines", trial_id, _cosine_rows(trial_id, plan))
+        results.write_table(out, "aggregates", trial_id, aggregate_rows(*compared))
+    results.write_table(out, "curves", trial_id, [_curve_row(trial_id)])
+    layers = plan.layers.get(trial.tuning.learning_rate, UNMOVED if is_still else MOVED)
+    results.write_table(out, "drift", trial_id, _drift_rows(trial_id, layers))
+    results.write_table(out, "trials", trial_id, [_trial_row(sweep, trial, status)])
 
 
 def sweep_spec(plan: Plan) -> SweepSpec:

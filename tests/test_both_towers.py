@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from adiabatic_ray import results
+from adiabatic_ray.changes import with_changes
 from adiabatic_ray.encoders import tower_files
 from adiabatic_ray.encoders.backbones import Backbone, load_backbone
 from adiabatic_ray.encoders.tower_files import passage_part, query_part
@@ -22,7 +23,7 @@ from adiabatic_ray.orchestration.dryrun import dry_run
 from adiabatic_ray.orchestration.orchestrator import pin_trials, run_sweep
 from adiabatic_ray.orchestration.tower_evaluation import plan_evaluation, run_evaluation
 from adiabatic_ray.schemas import TrialStatus
-from adiabatic_ray.spec import TuningSpec, with_changes
+from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.statistics import counts
 from adiabatic_ray.statistics.blocks import PASSAGE_TOWER
 from adiabatic_ray.tuning.news import EpochReport, Tuned

@@ -16,9 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[dict[str, str], ...] = (
     # what a laptop needs to read a sweep and its results
     {
-        "": "__init__ spec step_rules sources paper small schemas results provenance events storage object_stores",
+        "": "__init__ spec changes step_rules search_spec sources paper small schemas results provenance events "
+        "storage object_stores",
         "statistics": "metrics ranking counts significance inference preservation simultaneous language_groups "
         "score_tables blocks drift query_samples cosine_tables step_resolution",
+        "search": "level_process boundary_interval placement outcomes proposals boundary_search",
     },
     # torch: texts, encoders, tuning, scoring; runs and is tested without Ray
     {
@@ -27,6 +29,7 @@ LAYERS: tuple[dict[str, str], ...] = (
         "arxiv_negatives",
         "encoders": "backbones checkpoints packages packaged_e5 freezing towers tower_files sentence_folders "
         "tower_sources export",
+        "search": "gain_search",
         "evaluation": "encode bank bank_copies closeness evaluate prepare",
         "tuning": "own_code schedules precise_steps optim tuning_data device_work token_rows packed_tower lone_tower "
         "passages member pack pack_memory saved_states news tune pack_runner",
@@ -34,10 +37,10 @@ LAYERS: tuple[dict[str, str], ...] = (
     # a cluster, a tracking server
     {
         "on_ray": "cluster devices bank_tasks evaluators evaluation_pool scoring_desk lobby shelf tuners tuner_pool "
-        "scheduling negative_tasks callbacks tracking"
+        "scheduling searcher negative_tasks callbacks tracking"
     },
     # composes all of the above into a run
-    {"orchestration": "orchestrator tower_evaluation dryrun"},
+    {"orchestration": "orchestrator searches tower_evaluation dryrun"},
 )
 """Files of adiabatic_ray by sub-package, from the bottom up."""
 LAYER_OF = {
@@ -47,13 +50,15 @@ LAYER_OF = {
     for name in (f"__init__ {names}" if package else names).split()
 }
 
-ONLY_IN = {"ray": ("on_ray.", "orchestration."), "mlflow": ("on_ray.tracking",)}
+ONLY_IN = {"ray": ("on_ray.", "orchestration."), "mlflow": ("on_ray.tracking",), "optuna": ("search.gain_search",)}
 """Third-party package -> beginnings of the files of adiabatic_ray that may import it. `jobs` may import ray too."""
 
 LAYER_0_PACKAGES = {"numpy", "psutil", "pyarrow", "pydantic", "scipy"}
 ANALYSIS_PACKAGES = {"jinja2", "markupsafe", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic", "rich", "scipy"}
 ANALYSIS_MODULES = {
     "spec",
+    "changes",
+    "search_spec",
     "sources",
     "schemas",
     "results",
@@ -65,7 +70,7 @@ ANALYSIS_MODULES = {
     "statistics.score_tables",
     "statistics.drift",
 }
-SWEEPS_MODULES = {"spec", "sources", "paper"}
+SWEEPS_MODULES = {"spec", "changes", "search_spec", "sources", "paper"}
 FOLDERS = ("adiabatic_ray", "analysis", "jobs", "sweeps")
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import ray
 
+from adiabatic_ray.changes import with_changes
 from adiabatic_ray.evaluation.prepare import Loader
 from adiabatic_ray.on_ray.cluster import check_resources, num_tuners
 from adiabatic_ray.orchestration.orchestrator import pin_trials, resolutions_of, warnings_of
-from adiabatic_ray.spec import ClusterSpec, with_changes
+from adiabatic_ray.spec import ClusterSpec
 from tests.small_sweep import small_sweep
 
 

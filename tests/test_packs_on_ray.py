@@ -12,11 +12,12 @@ import pyarrow as pa
 import pytest
 
 from adiabatic_ray import results
+from adiabatic_ray.changes import with_changes
 from adiabatic_ray.evaluation.prepare import Loader
 from adiabatic_ray.events import EpochEvent
 from adiabatic_ray.orchestration.orchestrator import pin_trials, run_sweep
 from adiabatic_ray.schemas import TrialStatus
-from adiabatic_ray.spec import SweepSpec, with_changes
+from adiabatic_ray.spec import SweepSpec
 from tests.listening import Quiet
 from tests.small_sweep import small_sweep
 

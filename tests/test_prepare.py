@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from adiabatic_ray.changes import with_changes
 from adiabatic_ray.evaluation import prepare
 from adiabatic_ray.evaluation.prepare import Loader
-from adiabatic_ray.spec import with_changes
 from tests.small_sweep import small_sweep
 
 

@@ -9,18 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from adiabatic_ray.changes import parse_override, with_changes
 from adiabatic_ray.sources import CldrNames, DocstringTriplets, MsMarco, Xnli
-from adiabatic_ray.spec import (
-    PACKAGED_E5,
-    BackboneSpec,
-    EvaluationSpec,
-    SweepSpec,
-    TrialSpec,
-    TuningSpec,
-    geometric,
-    parse_override,
-    with_changes,
-)
+from adiabatic_ray.spec import PACKAGED_E5, BackboneSpec, EvaluationSpec, SweepSpec, TrialSpec, TuningSpec, geometric
 from tests.small_sweep import small_sweep
 
 TRIAL = TrialSpec(

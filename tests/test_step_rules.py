@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from adiabatic_ray.changes import with_changes
 from adiabatic_ray.sources import CldrNames, DocstringTriplets
-from adiabatic_ray.spec import PACKAGED_E5, EvaluationSpec, SweepSpec, TrialSpec, TuningSpec, with_changes
+from adiabatic_ray.spec import PACKAGED_E5, EvaluationSpec, SweepSpec, TrialSpec, TuningSpec
 from adiabatic_ray.tuning.member import Member
 from adiabatic_ray.tuning.optim import build_optimizer, check_optimizer
 from adiabatic_ray.tuning.precise_steps import PreciseOptimizer

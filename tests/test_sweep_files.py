@@ -16,8 +16,10 @@ import torch
 from transformers import BertConfig, BertModel
 from typer.testing import CliRunner
 
+from adiabatic_ray.changes import with_changes
 from adiabatic_ray.encoders.freezing import frozen_names, parse_plan
 from adiabatic_ray.paper import A100_HOURS_PER_TRIAL, PAPER_TRIAL, paper_sweep
+from adiabatic_ray.search_spec import BoundarySearch, GainSearch
 from adiabatic_ray.small import small_sweep
 from adiabatic_ray.sources import CldrNames, DocstringTriplets, HotpotQa, PairFile, SquadSentences, TripletFile, Xnli
 from adiabatic_ray.spec import (
@@ -30,7 +32,6 @@ from adiabatic_ray.spec import (
     SweepSpec,
     TrialSpec,
     TuningSpec,
-    with_changes,
 )
 from jobs.cli import app
 from jobs.sweep_files import Scale, cost_of, load_sweep, shipped_sweeps
@@ -40,6 +41,7 @@ NUM_TRIALS = {
     "batch_size_fixed_batches_l12": 5,  # Table 11
     "batch_size_fixed_samples": 5,  # Table 8
     "batch_size_fixed_samples_l12": 5,  # Table 10
+    "adaptive_boundary": 40,  # at most
     "demo": 7 * 2,
     "frozen_layers": 9,  # Table 1
     "frozen_families": 7 * 4,
@@ -109,11 +111,12 @@ def test_the_table_of_this_file_is_complete() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sweep_has_the_trials_that_it_says(name: str) -> None:
     spec, text = load_sweep(name, []), docstring_of(name)
-    assert len({trial.trial_id for trial in spec.expand()}) == NUM_TRIALS[name]
+    assert len({trial.trial_id for trial in spec.expand()}) == len(spec.expand())
+    assert spec.most_trials == NUM_TRIALS[name]
     assert spec.name == name.replace("_", "-")
     places = [text.index(f"\n{section}:") for section in SECTIONS]
     assert places == sorted(places)
-    assert re.search(rf"\nTrials: {NUM_TRIALS[name]}\b", text)
+    assert re.search(rf"\nTrials: (at most )?{NUM_TRIALS[name]}\b", text)
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - BY_PACKAGES))
@@ -203,7 +206,7 @@ def test_a_small_sweep_asks_the_same_with_less(name: str) -> None:
     assert list(small.grid) == list(full.grid) and bool(small.points) == bool(full.points)
     trials, whole = small.expand(), full.expand()
     assert 2 <= len(trials) <= min(9, len(whole))
-    assert len(trials) < len(whole) or len(whole) <= 5
+    assert small.most_trials < full.most_trials or len(whole) <= 5
     for trial in trials:
         tuning = trial.tuning
         assert tuning.max_epochs is not None and tuning.max_epochs * tuning.batches_per_epoch <= 160
@@ -211,6 +214,18 @@ def test_a_small_sweep_asks_the_same_with_less(name: str) -> None:
         for source in (trial.source, *trial.evaluation.sets):
             is_local = source.path is not None and source.path.startswith("${ADIABATIC_DATA}/")
             assert is_local or source.kind in ("docstrings", "cldr")
+
+
+def test_a_small_search_is_among_higher_rates_and_sets_by_their_new_names() -> None:
+    """Rates times 200, at most 12 trials, 2 at a time; MS MARCO's place is taken by SQuAD."""
+    small = load_sweep("adaptive_boundary", [], Scale.SMALL).search
+    assert isinstance(small, BoundarySearch)
+    assert (small.lowest_rate, small.highest_rate, small.set) == (2e-6, 2e-4, "xnli")
+    assert (small.max_trials, small.parallel, small.width_decades) == (12, 2, 0.1)
+    gain = GainSearch(lowest_rate=1e-8, highest_rate=1e-6, set="xnli", gain_set="msmarco")
+    full = paper_sweep("gain", "Which rate gains most?", search=gain)
+    scaled = small_sweep(full).search
+    assert isinstance(scaled, GainSearch) and scaled.gain_set == "squad-for-msmarco"
 
 
 def test_small_questions_still_differ() -> None:
@@ -334,7 +349,7 @@ def test_the_list_of_sweeps_fits_a_terminal_of_80_columns(scale: Scale) -> None:
     for name in NAMES:
         spec = load_sweep(name, [], scale)
         ((num_trials, question),) = re.findall(rf"^{name} +(\d+) trials  .+\n((?:    .+\n)+)", output, re.MULTILINE)
-        assert int(num_trials) == len(spec.expand()) and " ".join(question.split()) == spec.question
+        assert int(num_trials) == spec.most_trials and " ".join(question.split()) == spec.question
         total += int(num_trials)
     assert f"{total} trials in all" in output
     assert ("about 44 A100-hours\n" in output) == (scale is Scale.FULL) and "minutes on 2 cores\n" in output

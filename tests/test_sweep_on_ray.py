@@ -16,6 +16,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from adiabatic_ray import results
+from adiabatic_ray.changes import with_changes
 from adiabatic_ray.encoders.tower_files import load_changed
 from adiabatic_ray.encoders.towers import changed_tensors, tuned_tower
 from adiabatic_ray.evaluation import evaluate
@@ -27,7 +28,7 @@ from adiabatic_ray.on_ray.evaluators import share_sets
 from adiabatic_ray.orchestration import orchestrator
 from adiabatic_ray.orchestration.orchestrator import pin_trials, run_sweep
 from adiabatic_ray.schemas import TrialStatus
-from adiabatic_ray.spec import SweepSpec, TrialSpec, with_changes
+from adiabatic_ray.spec import SweepSpec, TrialSpec
 from adiabatic_ray.statistics.counts import Counts
 from adiabatic_ray.trial import Report, TrialContext, run_trial
 from adiabatic_ray.tuning.news import Tuned
@@ -219,7 +220,7 @@ def test_a_folder_of_another_sweep_is_refused(ray_cluster: None, inputs_folder: 
 def _command(inputs_folder: Path, out: Path, *more: str) -> list[str]:
     file = inputs_folder / "a_sweep.py"
     file.write_text(
-        "from pathlib import Path\nfrom adiabatic_ray.spec import with_changes\n"
+        "from pathlib import Path\nfrom adiabatic_ray.changes import with_changes\n"
         "from tests.small_sweep import small_sweep\n\n\n"
         "def sweep():\n"
         f"    spec = small_sweep(Path({str(inputs_folder)!r}), rates=(0.0, 1e-4, 1e-3), seeds=(0, 1))\n"

@@ -22,13 +22,13 @@ class Announcer(ray_tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial was given its resources, for the first time or after a fault."""
-        self._listener.trial_started(trial.config["trial_id"])
+        self._listener.trial_started(trial.config["trial"]["trial_id"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """An epoch's report, something to know about how the trial is run, or its last word: its status."""
-        trial_id = trial.config["trial_id"]
+        trial_id = trial.config["trial"]["trial_id"]
         if "notice" in result:
             self._listener.stage(result["notice"])
             return

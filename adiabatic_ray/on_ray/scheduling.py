@@ -19,6 +19,7 @@ from adiabatic_ray.on_ray.callbacks import Announcer
 from adiabatic_ray.on_ray.cluster import TRIAL_MEMORY_BYTES, trials_in_memory
 from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
 from adiabatic_ray.on_ray.scoring_desk import SharedSets
+from adiabatic_ray.on_ray.searcher import TrialSearcher
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec
@@ -38,22 +39,39 @@ class Group:
     untuned_ref: Any
 
 
+@dataclass(frozen=True)
+class Queue:
+    """The trials of a sweep, known beforehand or chosen on the way."""
+
+    configs: tuple[dict[str, Any], ...]
+    """Tune's configuration of each pending trial (`trial_config`); empty where a searcher chooses."""
+    searcher: TrialSearcher | None
+    num_trials: int
+    """To run; of a search the most."""
+
+
+def trial_config(trial: TrialSpec, group: str) -> dict[str, Any]:
+    """What Tune hands to a trial: which one it is, and the key of its group."""
+    return {"trial_id": trial.trial_id, "spec": trial.model_dump_json(), "group": group}
+
+
 def schedule(
     spec: SweepSpec,
     out: Location,
-    pending: Mapping[str, TrialSpec],
-    group_of: Mapping[str, str],
+    queue: Queue,
     groups: Mapping[str, Group],
     pool: EvaluationPool,
     tuners: TunerPool,
     listener: Listener,
 ) -> dict[str, TrialStatus]:
-    """One Tune trial for each pending trial; those that fail for good are recorded as JSON."""
+    """One Tune trial for each trial; those that fail for good are recorded as JSON.
+
+    Raises:
+        KeyboardInterrupt: stopped by ctrl-C.
+    """
     cluster, recorded = spec.cluster, provenance.collect()
     trainable = ray_tune.with_parameters(
         _run_on_ray,
-        trials={trial_id: trial.model_dump_json() for trial_id, trial in pending.items()},
-        group_of=dict(group_of),
         groups=dict(groups),
         pools=(pool, tuners),
         common=(spec.name, out.resolve(), recorded),
@@ -61,12 +79,14 @@ def schedule(
     # While trials fill every slot, others are scored and recorded: a quarter more is what keeps the slots full.
     num_slots = len(tuners.tuners) * cluster.pack_size
     in_flight = num_slots + -(-num_slots // 4)
-    if (affordable := trials_in_memory()) < min(in_flight, len(pending)):
+    if (affordable := trials_in_memory()) < min(in_flight, queue.num_trials):
         listener.stage(f"memory for {affordable} trials at a time, {in_flight} would keep every slot busy")
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trainable, ray_tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY_BYTES}])),
-        param_space={"trial_id": ray_tune.grid_search(list(pending))},
+        param_space={} if queue.searcher else {"trial": ray_tune.grid_search(list(queue.configs))},
         tune_config=ray_tune.TuneConfig(
+            search_alg=queue.searcher,
+            num_samples=-1 if queue.searcher else 1,  # as many as the searcher says
             max_concurrent_trials=cluster.max_concurrent_trials or in_flight,
             trial_name_creator=_name_of,
             trial_dirname_creator=_name_of,
@@ -85,7 +105,7 @@ def schedule(
     finished = results.finished_trials(out)
     for place in range(len(grid)):
         result = grid[place]
-        trial_id = (result.config or {}).get("trial_id")
+        trial_id = (result.config or {}).get("trial", {}).get("trial_id")
         if trial_id is None:
             continue  # interrupted before it ever started
         if trial_id in finished:
@@ -100,7 +120,8 @@ def schedule(
             }
             results.write_json(out / "failures" / f"{trial_id}.json", report)
             listener.trial_finished(trial_id, TrialStatus.FAILED)
-    if len(statuses) < len(pending):
+    is_whole = queue.searcher.is_over if queue.searcher else len(statuses) == len(queue.configs)
+    if not is_whole or len(statuses) < len(grid):
         raise KeyboardInterrupt  # Tune ends quietly at ctrl-C, with trials that neither finished nor failed
     return statuses
 
@@ -108,22 +129,20 @@ def schedule(
 def _run_on_ray(
     config: dict[str, Any],
     *,
-    trials: Mapping[str, str],
-    group_of: Mapping[str, str],
     groups: Mapping[str, Group],
     pools: tuple[EvaluationPool, TunerPool],
     common: tuple[str, Location, dict[str, Any]],
 ) -> None:
     """The Tune trainable: joins `run_trial` to the pools."""
-    trial_id, (pool, tuners), (sweep, out, recorded) = config["trial_id"], pools, common
-    group = groups[group_of[trial_id]]
+    (pool, tuners), (sweep, out, recorded) = pools, common
+    trial_id, group = config["trial"]["trial_id"], groups[config["trial"]["group"]]
     untuned = ray.get(group.untuned_ref)
 
     def tune(trial: TrialSpec, report: Report) -> Tuned:
         return tuners.tune(trial_id, trial.tuning, group.material, report, lambda text: _report({"notice": text}))
 
     status = run_trial(
-        TrialSpec.model_validate_json(trials[trial_id]),
+        TrialSpec.model_validate_json(config["trial"]["spec"]),
         TrialContext(sweep, out, group.untuned_id, untuned, recorded),
         tune,
         lambda changed: pool.score(changed, group.sets),
@@ -138,4 +157,4 @@ def _report(metrics: dict[str, Any]) -> None:
 
 
 def _name_of(trial: Any) -> str:
-    return str(trial.config["trial_id"])
+    return str(trial.config["trial"]["trial_id"])

@@ -43,6 +43,8 @@ class DryRun:
     """The plan of a sweep."""
 
     trials: tuple[TrialSpec, ...]
+    """Of a search those that it begins with."""
+    most_trials: int
     freezing: tuple[FreezeCount, ...]
     banks: tuple[BankEstimate, ...]
     tuning_tokens_per_epoch: int
@@ -67,7 +69,7 @@ class DryRun:
         per_trial = 3 * self.tuning_tokens_per_epoch * num_epochs + self.evaluation_tokens
         of_passages = 3 * self.passage_tokens_per_epoch * num_epochs + self.evaluation_passage_tokens
         tokens = sum(bank.num_tokens for bank in self.banks) + self.evaluation_tokens
-        tokens += per_trial * len(self.trials) + of_passages * self.num_both
+        tokens += per_trial * self.most_trials + of_passages * self.num_both * self.most_trials / len(self.trials)
         return float(tokens) * self.flops_per_token
 
 
@@ -102,6 +104,7 @@ def dry_run(spec: SweepSpec) -> DryRun:
     both = [trial for trial in trials if trial.tuning.towers == "both"]
     return DryRun(
         tuple(trials),
+        spec.most_trials,
         tuple(freezing.values()),
         tuple(banks.values()),
         int(per_query * tuning.batch_size * tuning.batches_per_epoch),

@@ -27,10 +27,11 @@ from adiabatic_ray.on_ray.cluster import check_resources, num_tuners
 from adiabatic_ray.on_ray.devices import device_for
 from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
 from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets, with_passages
-from adiabatic_ray.on_ray.scheduling import Group, schedule
+from adiabatic_ray.on_ray.scheduling import Group, Queue, schedule, trial_config
 from adiabatic_ray.on_ray.scoring_desk import SharedSets
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs
 from adiabatic_ray.on_ray.tuners import place_tuners
+from adiabatic_ray.orchestration.searches import Search, open_search
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, TuningSpec, UntunedSpec
@@ -119,34 +120,37 @@ def run_sweep(spec: SweepSpec, out: Location, banks: Location, listener: Listene
     listener.stage("reading backbone and texts")
     loader = Loader()
     trials = {trial.trial_id: trial for trial in pin_trials(spec, loader)}
-    _record_sweep(spec, out, list(trials))
+    search = open_search(spec.search, trials, out) if spec.search else None
+    trial_ids = search.trial_ids(list(trials)) if search else list(trials)
+    _record_sweep(spec, out, trial_ids)
     done = results.finished_trials(out)
-    if others := len(done.keys() - trials.keys()):
+    if others := len(done.keys() - set(trial_ids)):
         listener.stage(
             f"{others} finished trials in {out} are not of this sweep as it is now; its report leaves them out"
         )
-    pending = {trial_id: trial for trial_id, trial in trials.items() if trial_id not in done}
-    num_before = len(trials) - len(pending)
-    if not pending:
-        listener.sweep_started(len(trials), num_before)
-        return SweepOutcome(len(trials), num_before, {})
+    pending = search.openings if search else [trial for trial_id, trial in trials.items() if trial_id not in done]
+    num_before = len(done.keys() & set(trial_ids))
+    num_left = search.num_left if search else len(pending)
+    if search.is_over if search else not pending:
+        listener.sweep_started(num_before, num_before)
+        _tell(search, listener)
+        return SweepOutcome(num_before, num_before, {})
+    prepared = search.settings if search else pending
     check_resources(spec.cluster, listener)
-    for text in warnings_of(resolutions_of(pending.values(), loader)):
+    for text in warnings_of(resolutions_of(trials.values() if search else pending, loader)):
         listener.stage(text)
-    _announce_loners(
-        spec.cluster, [(loader.load(trial).backbone, trial.tuning) for trial in pending.values()], listener
-    )
-    group_of = {trial_id: _group_key(trial) for trial_id, trial in pending.items()}
+    _announce_loners(spec.cluster, [(loader.load(trial).backbone, trial.tuning) for trial in prepared], listener)
     shared: dict[str, tuple[UntunedSpec, MaterialRefs, SharedSets]] = {}
-    for trial_id, key in group_of.items():
+    for trial in prepared:
+        key = _group_key(trial)
         if key not in shared:
-            alike = [sets for untuned, _, sets in shared.values() if untuned == pending[trial_id].untuned]
-            parts = _share(key, loader.load(pending[trial_id]), alike, banks, spec.cluster, listener)
-            shared[key] = pending[trial_id].untuned, *parts
+            alike = [sets for untuned, _, sets in shared.values() if untuned == trial.untuned]
+            parts = _share(key, loader.load(trial), alike, banks, spec.cluster, listener)
+            shared[key] = trial.untuned, *parts
     listener.stage("placing the pools")
     pool = place_evaluators(spec.cluster)
     try:
-        tuners = place_tuners(spec.cluster, num_tuners(spec.cluster, len(pending)), out.resolve() / "states")
+        tuners = place_tuners(spec.cluster, num_tuners(spec.cluster, num_left), out.resolve() / "states")
         try:
             listener.stage("scoring the untuned backbone")
             untuned_refs: dict[str, Any] = {}
@@ -156,13 +160,44 @@ def run_sweep(spec: SweepSpec, out: Location, banks: Location, listener: Listene
                 if untuned_id not in untuned_refs:
                     untuned_refs[untuned_id] = ray.put(_untuned(untuned_id, sets, pool, out, listener))
                 groups[key] = Group(material, sets, untuned_id, untuned_refs[untuned_id])
-            listener.sweep_started(len(trials), num_before)
-            statuses = schedule(spec, out, pending, group_of, groups, pool, tuners, listener)
+            listener.sweep_started(num_before + num_left, num_before)
+            queue = _queue(spec, out, pending, trial_ids, search, listener)
+            statuses = schedule(spec, out, queue, groups, pool, tuners, listener)
         finally:
             tuners.close()
     finally:
         pool.close()
-    return SweepOutcome(len(trials), num_before, statuses)
+    if search and spec.search:
+        _tell(open_search(spec.search, trials, out), listener)
+    return SweepOutcome(num_before + len(statuses), num_before, statuses)
+
+
+def _queue(
+    spec: SweepSpec,
+    out: Location,
+    pending: Sequence[TrialSpec],
+    trial_ids: list[str],
+    search: Search | None,
+    listener: StageListener,
+) -> Queue:
+    """What is left to run. A trial that a search chooses is written into sweep.json before it starts."""
+
+    def config_of(trial: TrialSpec) -> dict[str, Any]:
+        if trial.trial_id not in trial_ids:
+            trial_ids.append(trial.trial_id)
+            _record_sweep(spec, out, trial_ids)
+        return trial_config(trial, _group_key(trial))
+
+    if search is None:
+        return Queue(tuple(config_of(trial) for trial in pending), None, len(pending))
+    return Queue((), search.searcher(config_of, listener), search.num_left)
+
+
+def _tell(search: Search | None, listener: StageListener) -> None:
+    """What a search found."""
+    if search is not None:
+        for line in search.proposer.verdict(search.finished):
+            listener.stage(line)
 
 
 def _announce_loners(

@@ -1,0 +1,1 @@
+"""Which trial to run next, from what the results on disk say."""
