@@ -1,16 +1,16 @@
 """Reads and writes the tables of a sweep; no other code touches these files. `schemas` says what their columns are.
 
-A results folder OUT holds one Parquet file per trial and table, `OUT/<table>/<trial_id>.parquet`. A file is written
-under a temporary name and renamed, so a reader sees whole files or none; a trial's `trials` row is written last of all
-and means that the trial is done. `OUT/sweep.json` holds the specification and its provenance.
+A results folder OUT, on a disk or in an object store (`storage`), holds one Parquet file per trial and table,
+`OUT/<table>/<trial_id>.parquet`. A file is written whole or not at all, so a reader sees whole files or none; a trial's
+`trials` row is written last of all and means that the trial is done. `OUT/sweep.json` holds the specification and its
+provenance.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adiabatic_ray.schemas import SCHEMA_VERSION, TABLES, TrialStatus
+from adiabatic_ray.storage import Location, SameLocation, in_order
+from adiabatic_ray.storage import replacing as replacing
+
+_DOWNLOADS_AT_A_TIME = 16
+"""Tables in an object store are small, and what a request takes is waiting."""
 
 
 class ResultsError(ValueError):
     """A results folder that cannot be used as it is."""
 
 
-def write_table(out: Path, table: str, file_id: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+def write_table(out: SameLocation, table: str, file_id: str, rows: Iterable[Mapping[str, Any]]) -> SameLocation:
     """Write all rows of one trial in one table, whole or not at all.
 
     Args:
@@ -49,7 +54,7 @@ def write_table(out: Path, table: str, file_id: str, rows: Iterable[Mapping[str,
     return target
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Location, content: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all. Keys keep their order: that of a grid's axes is that of its trials.
 
     Raises:
@@ -60,7 +65,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_table(
-    out: Path, table: str, file_ids: Sequence[str] | None = None, columns: Sequence[str] | None = None
+    out: Location, table: str, file_ids: Sequence[str] | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """All rows of a table, or those of some trials, in the order of the ids.
 
@@ -75,14 +80,18 @@ def read_table(
         OSError: a file that is not there or cannot be read.
     """
     folder = out / table
-    paths = sorted(folder.glob("*.parquet")) if file_ids is None else [table_path(out, table, i) for i in file_ids]
+    paths = in_order(folder, "*.parquet") if file_ids is None else [table_path(out, table, i) for i in file_ids]
     schema = TABLES[table]
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    tables = [_read_file(path, wanted) for path in paths]
+    if isinstance(out, Path):
+        tables = [_read_file(path, wanted) for path in paths]
+    else:
+        with ThreadPoolExecutor(_DOWNLOADS_AT_A_TIME) as pool:
+            tables = list(pool.map(lambda path: _read_file(path, wanted), paths))
     return pa.concat_tables(tables) if tables else wanted.empty_table()
 
 
-def finished_trials(out: Path) -> dict[str, TrialStatus]:
+def finished_trials(out: Location) -> dict[str, TrialStatus]:
     """Trials whose row was written: id -> COMPLETE or DIVERGED.
 
     Raises:
@@ -92,19 +101,19 @@ def finished_trials(out: Path) -> dict[str, TrialStatus]:
     return {row["trial_id"]: TrialStatus(row["status"]) for row in rows}
 
 
-def failed_trials(out: Path) -> dict[str, dict[str, Any]]:
+def failed_trials(out: Location) -> dict[str, dict[str, Any]]:
     """Trials whose last attempt failed and that did not finish since: id -> what went wrong.
 
     Raises:
         ResultsError: a report that is damaged, or a row of another schema version.
     """
     done = finished_trials(out)
-    paths = sorted((out / "failures").glob("*.json"))
+    paths = in_order(out / "failures", "*.json")
     fix = "delete it: the trial counts as missing then, and the sweep runs it again"
     return {path.stem: _read_json(path, fix) for path in paths if path.stem not in done}
 
 
-def read_sweep(out: Path) -> dict[str, Any]:
+def read_sweep(out: Location) -> dict[str, Any]:
     """`OUT/sweep.json`: keys `spec`, `trial_ids` (in order), `provenance`, `schema_version`.
 
     Raises:
@@ -124,7 +133,9 @@ def read_sweep(out: Path) -> dict[str, Any]:
     return content
 
 
-def write_sweep(out: Path, spec: Mapping[str, Any], trial_ids: Sequence[str], provenance: Mapping[str, Any]) -> None:
+def write_sweep(
+    out: Location, spec: Mapping[str, Any], trial_ids: Sequence[str], provenance: Mapping[str, Any]
+) -> None:
     """Write `OUT/sweep.json`; a sweep that gained points replaces it.
 
     Raises:
@@ -139,12 +150,12 @@ def write_sweep(out: Path, spec: Mapping[str, Any], trial_ids: Sequence[str], pr
     write_json(out / "sweep.json", content)
 
 
-def table_path(out: Path, table: str, file_id: str) -> Path:
+def table_path(out: SameLocation, table: str, file_id: str) -> SameLocation:
     """Where the rows of one trial lie: `OUT/<table>/<file_id>.parquet`."""
     return out / table / f"{file_id}.parquet"
 
 
-def how_to_redo(path: Path) -> str:
+def how_to_redo(path: Location) -> str:
     """What makes a trial's file anew: the row that says `done` has to go, or nothing is run again.
 
     Args:
@@ -162,14 +173,15 @@ def how_to_redo(path: Path) -> str:
     return f"delete {table_path(out, 'trials', path.stem)} and run the same `adiabatic sweep` again"
 
 
-def _read_file(path: Path, wanted: pa.Schema) -> pa.Table:
+def _read_file(path: Location, wanted: pa.Schema) -> pa.Table:
+    source = path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())  # an object in one go
     try:
-        found = pq.read_schema(path)
+        found = pq.read_schema(source)
         _check_version(path, (found.metadata or {}).get(b"schema_version", b"").decode())
         missing = sorted(set(wanted.names) - set(found.names))
         if missing:
             raise ResultsError(f"{path} must have the columns of its table, got none of {missing}; {how_to_redo(path)}")
-        table = pq.read_table(path, columns=wanted.names, page_checksum_verification=True).cast(wanted)
+        table = pq.read_table(source, columns=wanted.names, page_checksum_verification=True).cast(wanted)
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -180,7 +192,7 @@ def _read_file(path: Path, wanted: pa.Schema) -> pa.Table:
         ) from error
 
 
-def _read_json(path: Path, fix: str) -> dict[str, Any]:
+def _read_json(path: Location, fix: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -190,29 +202,9 @@ def _read_json(path: Path, fix: str) -> dict[str, Any]:
     return content
 
 
-def _check_version(path: Path, found: object) -> None:
+def _check_version(path: Location, found: object) -> None:
     if str(found) != str(SCHEMA_VERSION):
         raise ResultsError(
             f"{path} must have schema version {SCHEMA_VERSION}, got {found or 'none'}; "
             "read it with the release that wrote it, or give another results folder"
         )
-
-
-class replacing:
-    """Context that gives a temporary path beside `target` and renames it onto `target` when the block succeeds."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-
-    def __enter__(self) -> Path:
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        return self.temporary
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.temporary.unlink(missing_ok=True)
-            return
-        with self.temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        self.temporary.replace(self.target)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import TrialSpec
 from adiabatic_ray.statistics import cosine_tables, counts, score_tables
 from adiabatic_ray.statistics.counts import Counts
+from adiabatic_ray.storage import Location
 from adiabatic_ray.tuning.news import EpochReport, Tuned
 
 Report = Callable[[EpochReport], None]
@@ -37,7 +37,7 @@ class TrialContext:
     """What all trials of a group share."""
 
     sweep: str
-    out: Path
+    out: Location
     untuned_id: str
     untuned: Sequence[Counts]
     provenance: Mapping[str, Any]
@@ -114,7 +114,7 @@ def run_trial(
     return status
 
 
-def write_scores(out: Path, file_id: str, untuned: Sequence[Counts], tuned: Sequence[Counts]) -> None:
+def write_scores(out: Location, file_id: str, untuned: Sequence[Counts], tuned: Sequence[Counts]) -> None:
     """Write the tables that a tower's counts give: `scores`, `aggregates`, `rankings`, `influence`, `cosines`.
 
     Raises:

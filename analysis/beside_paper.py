@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import TrialSpec
+from adiabatic_ray.storage import Location
 
 from .comparison import compare_trials
 from .curves import count_pairs
@@ -77,7 +77,7 @@ class Beside:
     """Trials that belong to no row: id, and what the table prints or the sweep varies."""
 
 
-def lay_beside(out: Path, number: int) -> Beside:
+def lay_beside(out: Location, number: int) -> Beside:
     """Lay a sweep beside a table of the paper.
 
     Args:

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
@@ -21,6 +20,7 @@ from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TABLES, TrialStatus
 from adiabatic_ray.statistics import score_tables
 from adiabatic_ray.statistics.counts import Counts, counts_from_rows, tuned_counts
+from adiabatic_ray.storage import Location
 
 from .load import read_whole
 from .records import Record, advice, find_id, read_records
@@ -48,7 +48,7 @@ class Comparison:
     rankings: pd.DataFrame
 
 
-def read_comparison(out: Path, trial_id: str) -> Comparison:
+def read_comparison(out: Location, trial_id: str) -> Comparison:
     """A tower of the `evaluations` table against its untuned backbone, as it lies on disk.
 
     Raises:
@@ -59,7 +59,7 @@ def read_comparison(out: Path, trial_id: str) -> Comparison:
     return Comparison(Side("untuned", row["backbone"]), Side("tuned", row["tower"]), *tables)
 
 
-def compare_trials(out: Path, first: str, second: str) -> Comparison:
+def compare_trials(out: Location, first: str, second: str) -> Comparison:
     """How the second tower differs from the first, which stands in the place of the untuned one.
 
     Args:
@@ -112,7 +112,9 @@ def _check_comparable(ids: list[str], records: list[Record]) -> None:
         )
 
 
-def _fitting(out: Path, table: str, file_id: str, read: Callable[[list[dict[str, Any]]], list[Counts]]) -> list[Counts]:
+def _fitting(
+    out: Location, table: str, file_id: str, read: Callable[[list[dict[str, Any]]], list[Counts]]
+) -> list[Counts]:
     """Counts from the rows of a table; a complaint about the rows names their file."""
     rows = cast("list[dict[str, Any]]", read_whole(out, table, [file_id]).to_dict("records"))
     try:

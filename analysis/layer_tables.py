@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from adiabatic_ray.storage import Location
 
 from .layers import DEFINITIONS, NUMBER_SHOWN, Definition, most_changed
 from .load import load_sweep
@@ -20,7 +20,7 @@ LEGEND = (
 )
 
 
-def print_layers(out: Path, console: Console) -> None:
+def print_layers(out: Location, console: Console) -> None:
     """Completeness, a table for each of `DEFINITIONS`, the legend.
 
     Raises:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 
 from adiabatic_ray.statistics import drift
+from adiabatic_ray.storage import Location
 
 from .load import Sweep, load_sweep
 from .paper_settings import trial_settings, varying
@@ -60,7 +60,7 @@ def short_name(tensor: str) -> str:
     return tensor.replace(_PREFIX, "", 1)
 
 
-def block_table(sweep: Sweep | Path) -> pd.DataFrame:
+def block_table(sweep: Sweep | Location) -> pd.DataFrame:
     """One row a finished trial and block, in the order of the sweep and of the encoder.
 
     Args:
@@ -81,7 +81,7 @@ def block_table(sweep: Sweep | Path) -> pd.DataFrame:
     )
 
 
-def most_changed(sweep: Sweep | Path, number: int = NUMBER_SHOWN) -> pd.DataFrame:
+def most_changed(sweep: Sweep | Location, number: int = NUMBER_SHOWN) -> pd.DataFrame:
     """One row a finished trial, in the order of the sweep.
 
     Args:
@@ -133,5 +133,5 @@ def rows_by_trial(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
     return {trial_id: cast("list[dict[str, Any]]", of_trial.get(trial_id, [])) for trial_id in sweep.trials["trial_id"]}
 
 
-def _loaded(sweep: Sweep | Path) -> Sweep:
-    return load_sweep(sweep) if isinstance(sweep, Path) else sweep
+def _loaded(sweep: Sweep | Location) -> Sweep:
+    return sweep if isinstance(sweep, Sweep) else load_sweep(sweep)

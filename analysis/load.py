@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,6 +22,7 @@ from adiabatic_ray.changes import explain
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec
+from adiabatic_ray.storage import Location
 
 MISSING = "MISSING"
 """Status, in tables, of a trial that has neither finished nor failed."""
@@ -47,7 +47,7 @@ class Completeness:
 class Sweep:
     """A results folder in memory. Tables hold the sweep's own finished trials only, in the order of `trial_ids`."""
 
-    out: Path
+    out: Location
     spec: SweepSpec
     trial_ids: tuple[str, ...]
     provenance: dict[str, Any]
@@ -86,7 +86,7 @@ class Sweep:
         return read_whole(self.out, "influence", [trial_id])
 
 
-def load_sweep(out: Path) -> Sweep:
+def load_sweep(out: Location) -> Sweep:
     """Read a results folder.
 
     Args:
@@ -134,7 +134,7 @@ def load_sweep(out: Path) -> Sweep:
     )
 
 
-def _completeness(out: Path, trial_ids: tuple[str, ...]) -> Completeness:
+def _completeness(out: Location, trial_ids: tuple[str, ...]) -> Completeness:
     finished, failures = results.finished_trials(out), results.failed_trials(out)
     return Completeness(
         done=tuple(i for i in trial_ids if finished.get(i) == TrialStatus.COMPLETE),
@@ -144,7 +144,7 @@ def _completeness(out: Path, trial_ids: tuple[str, ...]) -> Completeness:
     )
 
 
-def read_whole(out: Path, table: str, file_ids: list[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
+def read_whole(out: Location, table: str, file_ids: list[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Rows of some finished trials in a table, in the order of the ids; all columns when none are named.
 
     Raises:
@@ -153,20 +153,23 @@ def read_whole(out: Path, table: str, file_ids: list[str], columns: Sequence[str
     return read_arrow(out, table, file_ids, columns).to_pandas()
 
 
-def read_arrow(out: Path, table: str, file_ids: list[str], columns: Sequence[str] | None = None) -> pa.Table:
+def read_arrow(out: Location, table: str, file_ids: list[str], columns: Sequence[str] | None = None) -> pa.Table:
     """`read_whole` without pandas: lists stay one array, and only the columns that are named are read.
 
     Raises:
         ResultsError: as `read_whole`.
     """
-    for file_id in file_ids:
-        path = results.table_path(out, table, file_id)
-        if not path.is_file():
-            raise ResultsError(
-                f"a finished trial has all its tables, got no {path}; copy the whole folder, or "
-                f"{results.how_to_redo(path)}"
-            )
-    return results.read_table(out, table, file_ids, columns)
+    try:
+        return results.read_table(out, table, file_ids, columns)
+    except FileNotFoundError as error:
+        paths = (results.table_path(out, table, file_id) for file_id in file_ids)
+        missing = next((path for path in paths if not path.is_file()), None)
+        if missing is None:  # it came back
+            raise
+        raise ResultsError(
+            f"a finished trial has all its tables, got no {missing}; copy the whole folder, or "
+            f"{results.how_to_redo(missing)}"
+        ) from error
 
 
 def _trial_specs(spec: SweepSpec, trial_ids: tuple[str, ...], trials: pd.DataFrame) -> dict[str, TrialSpec]:

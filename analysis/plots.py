@@ -7,7 +7,6 @@ series also differs in marker or line. Files are drawn by the Agg backend, witho
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from adiabatic_ray.results import ResultsError
+from adiabatic_ray.storage import Location, replacing
 
 from .curves import ALPHA, Criterion, criteria, curve_table, other_triplet_sets, rate_table
 from .level import LEVEL, NOTHING_TO_ESTIMATE, Boundary, boundary_of
@@ -36,7 +36,7 @@ hundreds of percent and would press everything else into one line."""
 
 
 def plot_curves(
-    sweep: Sweep, path: Path, *, curves: list[MeanCurve] | None = None, level: float = LEVEL
+    sweep: Sweep, path: Location, *, curves: list[MeanCurve] | None = None, level: float = LEVEL
 ) -> list[Boundary]:
     """Both panels against the learning rate, one row for each pair set and relation by cosine.
 
@@ -86,7 +86,7 @@ def plot_curves(
     return boundaries
 
 
-def plot_heatmap(sweep: Sweep, which: str | float, path: Path, *, criterion: Criterion | None = None) -> None:
+def plot_heatmap(sweep: Sweep, which: str | float, path: Location, *, criterion: Criterion | None = None) -> None:
     """Improvement of every language pair, query language on Y, passage language on X.
 
     The colour scale is symmetric about 0 and ends at the 95th percentile of the absolute values, so that a few extreme
@@ -281,6 +281,7 @@ def _cell(value: float, limit: float) -> str:
     return f"{value:z.1f}" if limit < 10 and abs(value) < 100 else f"{value:z.0f}"
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Location) -> None:
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from adiabatic_ray.storage import Location
+
 from .coordinate_plot import plot_coordinates
 from .coordinates import coordinate_table, spread_table
 from .load import load_sweep
@@ -17,7 +19,7 @@ from .signals import signal_table
 from .terminal import completeness_line
 
 
-def print_predictions(outs: Sequence[Path], folder: Path | None, console: Console) -> None:
+def print_predictions(outs: Sequence[Location], folder: Path | None, console: Console) -> None:
     """Completeness of each sweep, then both kinds of tables.
 
     Args:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from adiabatic_ray import results
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
+from adiabatic_ray.storage import Location
 
 from .load import MISSING
 
@@ -29,7 +29,7 @@ class Record:
     """Where an evaluated tower came from; '' for a trial."""
 
 
-def read_records(out: Path) -> dict[str, Record]:
+def read_records(out: Location) -> dict[str, Record]:
     """Trials that finished, failed or are missing, and evaluated towers, by id.
 
     Raises:
@@ -53,7 +53,7 @@ def read_records(out: Path) -> dict[str, Record]:
     return records
 
 
-def tuned_trial(out: Path, name: str) -> tuple[str, Record]:
+def tuned_trial(out: Location, name: str) -> tuple[str, Record]:
     """Id and record of a trial whose tower is there to be used, from its id or the beginning of it.
 
     Raises:
@@ -77,7 +77,7 @@ def tuned_trial(out: Path, name: str) -> tuple[str, Record]:
     return trial_id, record
 
 
-def find_id(name: str, known: Collection[str], out: Path) -> str:
+def find_id(name: str, known: Collection[str], out: Location) -> str:
     """The one id that is `name` or begins with it.
 
     Raises:

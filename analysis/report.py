@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from adiabatic_ray import results
+from adiabatic_ray.storage import Location, replacing
 
 from .curves import Criterion
 from .level import LEVEL, Boundary
@@ -32,25 +32,33 @@ class Report:
 
     sweep: Sweep
     boundaries: list[Boundary]
-    folder: Path
-    html: Path
+    folder: Location
+    html: Location
     """`report.html`: one file that needs no other."""
-    markdown: Path
+    markdown: Location
     """`report.md`: the same in words and tables."""
-    table: Path
+    table: Location
     """`curves.csv`: `curves.curve_table`, one row a trial."""
-    pictures: tuple[Path, ...]
+    pictures: tuple[Location, ...]
     """`curves.png` and `heatmap.png`; without the latter when every trial diverged, without both when no pair set has
     untuned errors."""
     evidence: Evidence
     """What the tables of boundaries take, without curves of single language pairs."""
 
 
-def write_report(out: Path, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Report:
+def write_report(
+    out: Location,
+    *,
+    folder: Location | None = None,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Report:
     """Analyse a results folder and write `OUT/report/`; a report that is there is replaced.
 
     Args:
         out: the folder that `adiabatic sweep` wrote.
+        folder: where to write instead of `OUT/report/`, such as a disk for results in a bucket.
         level: see `boundary.estimate_boundaries`, as the other two.
         num_resamples: bootstrap replicates.
         seed: of the bootstrap.
@@ -65,9 +73,9 @@ def write_report(out: Path, *, level: float = LEVEL, num_resamples: int = NUM_RE
     material = material_of(sweep, level=level, num_resamples=num_resamples, seed=seed)
     boundaries = material.boundaries
     page = Page(f"{sweep.spec.name}: adiabatic boundary", (part_of(material),))
-    folder = out / "report"
+    folder = folder or out / "report"
     results.write_json(folder / "boundary.json", to_json(boundaries))
-    material.trials.to_csv(folder / "curves.csv", index=False)
+    write_text(folder / "curves.csv", material.trials.to_csv(index=False))
     pictures = []
     if material.curves:
         pictures.append(folder / "curves.png")
@@ -119,11 +127,11 @@ def _trial_to_show(sweep: Sweep, boundary: Boundary) -> str | float:
     return next(trial_id for trial_id, its_rate in rates.items() if its_rate == rate)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Location, text: str) -> None:
     """Write a file of the report, whole or not at all.
 
     Raises:
         OSError: the disk is full or read-only.
     """
-    with results.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -6,7 +6,8 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+from adiabatic_ray.storage import Location
 
 from .curve_charts import overlay_picture
 from .level import LEVEL, NOTHING_TO_ESTIMATE
@@ -32,17 +33,23 @@ class SweepsReport:
 
     materials: list[Material]
     """In the order of the folders."""
-    html: Path
-    markdown: Path
+    html: Location
+    markdown: Location
 
 
 def write_sweeps_report(
-    outs: Sequence[Path], *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    outs: Sequence[Location],
+    *,
+    folder: Location | None = None,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
 ) -> SweepsReport:
     """Analyse several results folders and write one report about all of them into the first one's `report/`.
 
     Args:
         outs: folders that `adiabatic sweep` wrote, two or more, none twice.
+        folder: where to write instead.
         level: see `boundary.estimate_boundaries`, as the other two.
         num_resamples: bootstrap replicates.
         seed: of the bootstrap.
@@ -62,7 +69,7 @@ def write_sweeps_report(
     for place, (material, name) in enumerate(zip(materials, names, strict=True), start=1):
         parts.append(dataclasses.replace(part_of(material, f"sweep-{place}-"), title=name))
     page = Page(f"{len(materials)} sweeps: adiabatic boundary", tuple(parts))
-    folder = outs[0] / "report"
+    folder = folder or outs[0] / "report"
     html, markdown = folder / f"{STEM}.html", folder / f"{STEM}.md"
     write_text(html, render_html(page))
     write_text(markdown, render_markdown(page))

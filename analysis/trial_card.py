@@ -9,12 +9,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from adiabatic_ray.results import ResultsError
+from adiabatic_ray.storage import Location
 
 from .curves import ALPHA, PairCounts, count_pairs
 from .load import load_sweep, read_whole
@@ -62,7 +62,7 @@ class Figure:
     """Worst first."""
 
 
-def read_figures(out: Path, trial_id: str) -> list[Figure]:
+def read_figures(out: Location, trial_id: str) -> list[Figure]:
     """Figures of a trial that is done, set by set.
 
     Raises:
@@ -80,7 +80,7 @@ def read_figures(out: Path, trial_id: str) -> list[Figure]:
     return figures
 
 
-def read_boundaries(out: Path, trial_id: str) -> list[dict[str, Any]]:
+def read_boundaries(out: Location, trial_id: str) -> list[dict[str, Any]]:
     """Boundaries of the trial's curve as OUT/report/boundary.json has them; none where there is no report.
 
     Raises:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from adiabatic_ray.corpora.arxiv_negatives import MAX_CATEGORY_SIZE, Negatives, Workload, choose_all
 from adiabatic_ray.corpora.arxiv_papers import Corpus, by_paper, read_corpus, write_negatives
+from adiabatic_ray.storage import on_disk
 
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
@@ -30,7 +31,9 @@ def arxiv_negatives(
         Path,
         typer.Argument(metavar="METADATA", help="arXiv metadata, JSON lines or Parquet: id, categories, abstract."),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="File to write; replaced if it is there.")],
+    target: Annotated[
+        str, typer.Option("--out", metavar="FILE.parquet", help="File to write; replaced if it is there.")
+    ],
     seed: Annotated[int, typer.Option(min=0, help="Seed of level 21, the random paper.")] = 0,
     max_category_size: Annotated[
         int, typer.Option(min=1, help="Only papers with a category of at most so many; the paper's 10K.")
@@ -44,6 +47,7 @@ def arxiv_negatives(
 
     Read them with `ArxivTriplets(path=METADATA, negatives=FILE, level=...)`.
     """
+    out = on_disk(target)
     check_out(out, metadata)
     prepare_environment()
     console = plain_console()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from adiabatic_ray.storage import on_disk, open_folder
 
 from . import build_negatives, evaluate_tower, export_tower, run_sweep, show_status, submit
 from .environment import plain_console, prepare_environment
@@ -27,18 +28,24 @@ app.command("stop")(submit.stop)
 app.command("evaluate")(evaluate_tower.evaluate)
 app.command("export")(export_tower.export)
 
-ResultsArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Results folder of a sweep.")]
+ResultsArgument = Annotated[
+    str,
+    typer.Argument(metavar="OUT", help="Results folder of a sweep: a path, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER."),
+]
 
 
 @app.command()
 @user_errors
 def report(
     outs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="OUT [OUT2 ...]", help="Results folder of a sweep; of several, to lay them side by side."
         ),
     ],
+    to: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Write the report there: a disk, where OUT is in a bucket.")
+    ] = None,
 ) -> None:
     """Print the table and the boundary of a sweep, and write OUT/report. Needs no torch, Ray or MLflow.
 
@@ -47,13 +54,14 @@ def report(
     from .reporting import print_boundaries, print_report, write_report, write_sweeps_report
 
     console = plain_console()
-    if len(outs) == 1:
-        written = write_report(outs[0])
+    folders, folder = [open_folder(out) for out in outs], open_folder(to) if to else None
+    if len(folders) == 1:
+        written = write_report(folders[0], folder=folder)
         print_report(written.sweep, written.boundaries, console)
         print_boundaries(written.evidence, console)
         html = written.html
     else:
-        compared = write_sweeps_report(outs)
+        compared = write_sweeps_report(folders, folder=folder)
         for material in compared.materials:
             print_report(material.sweep, material.boundaries, console)
             console.print()
@@ -71,7 +79,7 @@ def compare(
     """Compare two trials with each other, paired and clustered, from the Parquet alone: no torch, Ray or MLflow."""
     from .reporting import compare_trials, print_comparison
 
-    print_comparison(compare_trials(out, first, second), plain_console())
+    print_comparison(compare_trials(open_folder(out), first, second), plain_console())
 
 
 @app.command()
@@ -83,7 +91,7 @@ def beside(
     """Lay a sweep beside a table of the paper, row by row, from the Parquet alone: no torch, Ray or MLflow."""
     from .reporting import lay_beside, print_beside
 
-    print_beside(lay_beside(out, table), plain_console())
+    print_beside(lay_beside(open_folder(out), table), plain_console())
 
 
 @app.command()
@@ -96,23 +104,23 @@ def layers(
     from .reporting import most_changed, print_layers
 
     if csv:
-        typer.echo(most_changed(out).to_csv(index=False), nl=False)
+        typer.echo(most_changed(open_folder(out)).to_csv(index=False), nl=False)
     else:
-        print_layers(out, plain_console())
+        print_layers(open_folder(out), plain_console())
 
 
 @app.command()
 @user_errors
 def predict(
-    outs: Annotated[list[Path], typer.Argument(metavar="OUT [OUT2 ...]", help="Results folders of sweeps.")],
+    outs: Annotated[list[str], typer.Argument(metavar="OUT [OUT2 ...]", help="Results folders of sweeps.")],
     csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="FOLDER", help="Write all columns there too, and the chart.")
+        str | None, typer.Option("--csv", metavar="FOLDER", help="Write all columns there too, and the chart.")
     ] = None,
 ) -> None:
     """Print which signal of an unscored tower tells harm, and in which coordinate boundaries agree. Parquet alone."""
     from .reporting import print_predictions
 
-    print_predictions(outs, csv, plain_console())
+    print_predictions([open_folder(out) for out in outs], on_disk(csv) if csv else None, plain_console())
 
 
 @app.command()
@@ -122,7 +130,7 @@ def sync(out: ResultsArgument, tracking_uri: run_sweep.UriOption = None) -> None
     prepare_environment()
     from adiabatic_ray.on_ray.tracking import sync as sync_to_mlflow
 
-    plain_console().print(f"{sync_to_mlflow(out, tracking_uri)} trials are in MLflow")
+    plain_console().print(f"{sync_to_mlflow(open_folder(out), tracking_uri)} trials are in MLflow")
 
 
 @app.command()

@@ -10,6 +10,8 @@ from typing import ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
+from adiabatic_ray.object_stores import StorageError
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -27,6 +29,9 @@ def user_errors(command: Callable[Arguments, Result]) -> Callable[Arguments, Res
         except KeyboardInterrupt:
             _say("interrupted; finished trials are kept, and the same command continues")
             raise typer.Exit(130) from None
+        except StorageError as error:
+            _say(f"error: {error}. Results that were finished are kept; the same command continues")
+            raise typer.Exit(2) from None
         except OSError as error:
             _say(
                 f"error: files must be readable and folders writable, got {error}; free the disk, mend the rights, or "

@@ -9,6 +9,7 @@ import typer
 
 from adiabatic_ray.changes import with_changes
 from adiabatic_ray.spec import BackboneSpec
+from adiabatic_ray.storage import open_folder
 
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
@@ -17,7 +18,7 @@ from .sweep_files import load_untuned
 if TYPE_CHECKING:
     from adiabatic_ray.orchestration.tower_evaluation import TowerEvaluation
 
-DEFAULT_OUT = Path("results/evaluations")
+DEFAULT_OUT = "results/evaluations"
 
 
 @user_errors
@@ -37,7 +38,9 @@ def evaluate(
             "colon only these sets.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Results folder; that of a sweep does as well.")] = DEFAULT_OUT,
+    out: Annotated[
+        str, typer.Option("--out", help="Results folder, a path or a URI; that of a sweep does as well.")
+    ] = DEFAULT_OUT,
     base: Annotated[
         str | None,
         typer.Option(
@@ -48,7 +51,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Replace a field of the sweep. Repeatable."),
     ] = None,
-    banks: Annotated[Path | None, typer.Option(help="Folder of passage banks; default: beside --out.")] = None,
+    banks: Annotated[str | None, typer.Option(help="Folder of passage banks; default: beside --out.")] = None,
 ) -> None:
     """Score one tuned tower against its untuned backbone: the tables and tests of a sweep, for a single tower.
 
@@ -65,19 +68,21 @@ def evaluate(
     from .reporting import print_comparison, read_comparison
 
     console = plain_console()
+    results_folder = open_folder(out)
+    banks_folder = open_folder(banks) if banks else results_folder.resolve().parent / "banks"
     with StageProgress(console) as progress:
         evaluation = plan_evaluation(tower, untuned, progress)
-        if evaluation.is_finished(out):
+        if evaluation.is_finished(results_folder):
             progress.stage(f"{evaluation.tower_id} is scored already: reading {out}")
         else:
-            out.mkdir(parents=True, exist_ok=True)
+            results_folder.mkdir(parents=True, exist_ok=True)
             start_ray()
-            run_evaluation(evaluation, spec.cluster, out, banks or out.resolve().parent / "banks", progress)
+            run_evaluation(evaluation, spec.cluster, results_folder, banks_folder, progress)
     console.print()
     for line in describe(evaluation):
         console.print(line, markup=False, highlight=False)
     console.print()
-    print_comparison(read_comparison(out, evaluation.tower_id), console)
+    print_comparison(read_comparison(results_folder, evaluation.tower_id), console)
     console.print(f"\nParquet:  {out}/*/{evaluation.tower_id}.parquet", soft_wrap=True, highlight=False)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adiabatic_ray import results
 from adiabatic_ray.results import ResultsError
+from adiabatic_ray.storage import Location, on_disk, open_folder
 
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @user_errors
 def export(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Results folder of a sweep.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Results folder of a sweep: a path or a URI.")],
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="Id of a trial there, or its beginning.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What to write: new, or an empty folder.")],
+    target: Annotated[str, typer.Argument(metavar="FOLDER", help="What to write: new, or an empty folder, on a disk.")],
 ) -> None:
     """Write a trial's tuned query tower and its passage tower as a folder that sentence-transformers loads.
 
@@ -32,10 +32,11 @@ def export(
     """
     from .reporting import read_boundaries, read_figures, trial_spec, tuned_trial
 
-    trial_id, record = tuned_trial(out, trial)
+    results_folder, folder = open_folder(out), on_disk(target)
+    trial_id, record = tuned_trial(results_folder, trial)
     spec = trial_spec(trial_id, record.spec)
-    figures, boundaries = read_figures(out, trial_id), read_boundaries(out, trial_id)
-    (row,) = results.read_table(out, "trials", [trial_id]).to_pylist()
+    figures, boundaries = read_figures(results_folder, trial_id), read_boundaries(results_folder, trial_id)
+    (row,) = results.read_table(results_folder, "trials", [trial_id]).to_pylist()
     prepare_environment()
     from adiabatic_ray.encoders.backbones import load_backbone
     from adiabatic_ray.encoders.export import check_is_free, new_folder, write_towers
@@ -44,7 +45,7 @@ def export(
 
     check_is_free(folder)
     backbone = load_backbone(spec.backbone)
-    changed = read_changed(out, trial_id, backbone)
+    changed = read_changed(results_folder, trial_id, backbone)
     with new_folder(folder) as written:
         exported = write_towers(written, backbone, changed)
         card = model_card(folder.resolve().name, spec, row, exported, figures, boundaries)
@@ -63,7 +64,7 @@ def export(
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def read_changed(out: Path, trial_id: str, backbone: Backbone) -> dict[str, np.ndarray]:
+def read_changed(out: Location, trial_id: str, backbone: Backbone) -> dict[str, np.ndarray]:
     """Tensors in which a trial's tower differs from its backbone.
 
     Raises:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from adiabatic_ray.provenance import version
+from adiabatic_ray.storage import open_folder
 
 from .sweep_files import shipped_sweeps
 
@@ -59,21 +60,21 @@ class SweepCommand:
     """The options of `adiabatic sweep` that a submitted sweep is run with."""
 
     sweep: str
-    out: Path
+    out: str
     overrides: Sequence[str] = ()
     scale: str = "full"
-    banks: Path | None = None
+    banks: str | None = None
     tracking_uri: str | None = None
 
     def arguments(self, sweep: str) -> list[str]:
         """Arguments of `python -m jobs.run_sweep`, with the sweep by the name that it has on the cluster."""
-        found = [sweep, "--out", str(self.out)]
+        found = [sweep, "--out", self.out]
         for override in self.overrides:
             found += ["--set", override]
         if self.scale != "full":
             found += ["--scale", self.scale]
         if self.banks is not None:
-            found += ["--banks", str(self.banks)]
+            found += ["--banks", self.banks]
         if self.tracking_uri is not None:
             found += ["--tracking-uri", self.tracking_uri]
         return found
@@ -92,9 +93,10 @@ def check_command(command: SweepCommand, environment: Mapping[str, str]) -> None
         ValueError: a relative --out or --banks; a tracking URI with a password in it.
     """
     for option, folder in (("--out", command.out), ("--banks", command.banks)):
-        if folder is not None and not folder.is_absolute():
+        place = open_folder(folder) if folder is not None else None
+        if isinstance(place, Path) and not place.is_absolute():
             raise ValueError(
-                f"{option} of a submitted sweep must be an absolute path that all nodes see, got {str(folder)!r}; a "
+                f"{option} of a submitted sweep must be an absolute path that all nodes see, or a URI, got {folder!r}; a "
                 "job's working directory is a temporary copy that is deleted with the job: give a folder of the "
                 "shared storage, such as /shared/sweeps/demo"
             )

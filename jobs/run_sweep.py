@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from adiabatic_ray.storage import open_folder
+
 from .dry_run import print_dry_run
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
@@ -32,13 +34,25 @@ OverridesOption = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Replace a field, e.g. trial.tuning.batch_size=28. Repeatable."),
 ]
 BanksOption = Annotated[
-    Path | None, typer.Option("--banks", help="Folder of passage banks, shared by sweeps; default: beside --out.")
+    str | None,
+    typer.Option(
+        "--banks", help="Folder of passage banks, shared by sweeps, given as --out is; default: beside --out."
+    ),
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Results folder; default: results/<sweep name>.")]
+OutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        help="Results folder: a path, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER (docs/storage.md); default: "
+        "results/<sweep name>.",
+    ),
+]
 UriOption = Annotated[
     str | None,
     typer.Option(
-        "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow server; default: SQLite in the results folder."
+        "--tracking-uri",
+        envvar="MLFLOW_TRACKING_URI",
+        help="MLflow server; default: SQLite in the results folder; for one in a bucket, in this machine's cache.",
     ),
 ]
 
@@ -63,9 +77,12 @@ def sweep(
     if dry_run:
         print_dry_run(console, spec)
         return
-    out = out or Path("results") / spec.name
-    banks = banks or out.resolve().parent / "banks"
-    for folder in (out, banks):  # before anything is loaded: minutes later it would be late to hear of it
+    results_folder = open_folder(out) if out else Path("results") / spec.name
+    banks_folder = open_folder(banks) if banks else results_folder.resolve().parent / "banks"
+    for folder in (
+        results_folder,
+        banks_folder,
+    ):  # before anything is loaded: minutes later it would be late to hear of it
         folder.mkdir(parents=True, exist_ok=True)
     prepare_environment()
     from adiabatic_ray.on_ray.cluster import start_ray  # heavy: only once the specification is known to be right
@@ -76,22 +93,26 @@ def sweep(
 
     from .reporting import print_report, write_report
 
-    tracker = Tracker(out, tracking_uri, warn=lambda text: console.print(text, style="yellow", soft_wrap=True))
+    tracker = Tracker(
+        results_folder,
+        tracking_uri,
+        warn=lambda text: console.print(text, style="yellow", markup=False, soft_wrap=True),
+    )
     start_ray()
     with SweepProgress(console, tracker) as progress:
-        outcome = run_sweep(spec, out, banks, progress)
+        outcome = run_sweep(spec, results_folder, banks_folder, progress)
     if outcome.num_finished_before == outcome.num_trials:
         console.print(f"all {outcome.num_trials} trials are finished already; nothing to run")
-    failed = failed_trials(out) if TrialStatus.FAILED in outcome.statuses.values() else {}
+    failed = failed_trials(results_folder) if TrialStatus.FAILED in outcome.statuses.values() else {}
     for trial_id, failure in failed.items():
         cause = failure["error"].strip().splitlines()[-1]
         console.print(f"{trial_id} FAILED: {cause}", style="red", markup=False, soft_wrap=True)
-    if failed and not finished_trials(out):
+    if failed and not finished_trials(results_folder):
         raise typer.Exit(1)
-    report = write_report(out)
-    tracker.finish(out / "report")
+    report = write_report(results_folder)
+    tracker.finish(report.folder)
     print_report(report.sweep, report.boundaries, console)
-    read = f"import pandas; print(pandas.read_parquet({json.dumps(str(out / 'trials'))}))"
+    read = f"import pandas; print(pandas.read_parquet({json.dumps(str(results_folder / 'trials'))}))"
     is_server = tracker.uri.startswith("http")
     interface = (sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri)
     for title, text in (
@@ -102,7 +123,7 @@ def sweep(
         console.print(f"{title}  {text}", soft_wrap=True, markup=False, highlight=False)
     if failed:
         console.print(
-            f"{len(failed)} trials FAILED (see {out / 'failures'}); run the same command to try them again",
+            f"{len(failed)} trials FAILED (see {results_folder / 'failures'}); run the same command to try them again",
             style="red",
             markup=False,
         )

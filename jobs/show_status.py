@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import shlex
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from adiabatic_ray.storage import open_folder
 
 from .environment import plain_console, prepare_client
 from .errors import user_errors
@@ -34,12 +35,13 @@ def status(
     """Show how far a sweep is: from its results folder alone, without Ray, or the state of a submitted job."""
     now = datetime.now(UTC)
     if address is None:
-        if not Path(target).is_dir():
+        folder = open_folder(target)
+        if not folder.is_dir():
             raise ValueError(
                 f"status takes a results folder, or a job id with --address, got {target!r}, which is no folder; give "
                 "the --out of a sweep, or add --address http://127.0.0.1:8265"
             )
-        found = read_status(Path(target))
+        found = read_status(folder)
         content, lines = found.as_json(), status_lines(found, now)
     else:
         prepare_client(address)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +28,9 @@ AddressOption = Annotated[
 def submit(
     file: SweepArgument,
     address: AddressOption,
-    out: Annotated[Path, typer.Option("--out", help="Results folder: an absolute path that all nodes see.")],
+    out: Annotated[
+        str, typer.Option("--out", help="Results folder: an absolute path that all nodes see, or s3://BUCKET/FOLDER.")
+    ],
     overrides: OverridesOption = None,
     scale: ScaleOption = Scale.FULL,
     banks: BanksOption = None,
@@ -59,7 +60,7 @@ def submit(
                 entrypoint=entrypoint(command, name, root),
                 submission_id=job,
                 runtime_env=runtime_environment(folder, os.environ),
-                metadata={"sweep": spec.name, "out": str(out)},
+                metadata={"sweep": spec.name, "out": out},
             )
         except RuntimeError as error:
             raise ValueError(
@@ -85,12 +86,12 @@ def stop(
     _say(console, f"{job} is {state}" if was_running else f"{job} had ended already: {state}")
 
 
-def _announce(console: Console, job: str, address: str, out: Path) -> None:
+def _announce(console: Console, job: str, address: str, out: str) -> None:
     names = ", ".join(forwarded(os.environ)) or "none"
     _say(console, f"job:      {job}   (variables handed on: {names})")
     _say(console, f"log:      ray job logs --follow {job} --address {address}")
     _say(console, f"state:    adiabatic status {job} --address {address}")
-    _say(console, f"trials:   adiabatic status {shlex.quote(str(out))}   (where that folder is seen)")
+    _say(console, f"trials:   adiabatic status {shlex.quote(out)}   (where that folder is seen)")
     _say(console, f"to stop:  adiabatic stop {job} --address {address}")
 
 

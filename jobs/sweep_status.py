@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from adiabatic_ray import results
 from adiabatic_ray.schemas import TrialStatus
+from adiabatic_ray.storage import Location
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class SweepStatus:
         }
 
 
-def read_status(out: Path) -> SweepStatus:
+def read_status(out: Location) -> SweepStatus:
     """How far the sweep in a results folder is.
 
     Raises:

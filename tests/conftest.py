@@ -6,11 +6,16 @@ Nothing is sent home while testing: Ray's and MLflow's usage reports are off, al
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.object_server import ObjectServer
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -50,6 +55,27 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.fail(f"{DATA_VARIABLE} must name a folder; got {value!r}, which is none. Unset it to skip these tests.")
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectServer]:
+    """A real S3 server."""
+    from tests.object_server import object_server  # late: most runs need none
+
+    with object_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def bucket(object_server: ObjectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An empty bucket, for the tests of a file; the environment names its server and a cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in object_server.environment().items():
+            patch.setenv(name, value)
+        patch.setenv("ADIABATIC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        name = f"bucket-{uuid.uuid4().hex}"
+        object_server.new_bucket(name)
+        yield name
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.image import imread
 from planted import HELD_OUT, PAIRS, RELATION, Plan, write_planted
 from rich.console import Console
@@ -28,13 +27,13 @@ COSINE = Criterion(PAIRS, RELATION, "cosine")
 def drawn(monkeypatch):
     """Figures that the pictures are made from, by file name, beside the files."""
     figures = {}
-    save = Figure.savefig
+    save = plots._save
 
-    def keep(figure, path, **options):
+    def keep(figure, path):
         figures[path.name] = figure
-        save(figure, path, **options)
+        save(figure, path)
 
-    monkeypatch.setattr(Figure, "savefig", keep)
+    monkeypatch.setattr(plots, "_save", keep)
     return figures
 
 

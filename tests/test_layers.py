@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[dict[str, str], ...] = (
     # what a laptop needs to read a sweep and its results
     {
-        "": "__init__ spec changes step_rules search_spec sources paper small schemas results provenance events",
+        "": "__init__ spec changes step_rules search_spec sources paper small schemas results provenance events "
+        "storage object_stores",
         "statistics": "metrics ranking counts significance inference preservation simultaneous language_groups "
         "score_tables blocks drift query_samples cosine_tables step_resolution",
         "search": "level_process boundary_interval placement outcomes proposals boundary_search",
@@ -29,7 +30,7 @@ LAYERS: tuple[dict[str, str], ...] = (
         "encoders": "backbones checkpoints packages packaged_e5 freezing towers tower_files sentence_folders "
         "tower_sources export",
         "search": "gain_search",
-        "evaluation": "encode bank closeness evaluate prepare",
+        "evaluation": "encode bank bank_copies closeness evaluate prepare",
         "tuning": "own_code schedules precise_steps optim tuning_data device_work token_rows packed_tower lone_tower "
         "passages member pack pack_memory saved_states news tune pack_runner",
     },
@@ -61,6 +62,7 @@ ANALYSIS_MODULES = {
     "sources",
     "schemas",
     "results",
+    "storage",
     "statistics.language_groups",
     "statistics.metrics",
     "statistics.significance",

@@ -156,7 +156,7 @@ def test_the_job_runs_the_options_that_were_typed(server: JobServer, sweep_file:
 
 
 def test_every_option_is_one_that_the_sweep_command_knows(sweep_file: Path) -> None:
-    command = SweepCommand(str(sweep_file), Path("/shared/x"), ("cluster.tuners=2",), "small", Path("/b"), "http://m")
+    command = SweepCommand(str(sweep_file), "/shared/x", ("cluster.tuners=2",), "small", "/b", "http://m")
     arguments = [*command.arguments(str(sweep_file)), "--dry-run", "--help"]
     assert CliRunner().invoke(sweep_app, arguments).exit_code == 0
     known = {name for name in arguments if name.startswith("--")}
@@ -299,7 +299,7 @@ def test_the_command_of_a_job_compares_and_then_runs_with_the_exit_code_of_eithe
     def shell(line: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(line, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
-    line = entrypoint(SweepCommand("no_such_sweep", Path("/shared/x")), "no_such_sweep", ROOT)
+    line = entrypoint(SweepCommand("no_such_sweep", "/shared/x"), "no_such_sweep", ROOT)
     done = shell(line)
     assert done.returncode == 2 and "a sweep is a Python file or one of" in done.stderr
     done = shell(line.replace("ray=", "ray=0."))

@@ -29,7 +29,7 @@ from adiabatic_ray.corpora.arxiv_negatives import (
     random_papers,
 )
 from adiabatic_ray.corpora.record_files import Record, checked_text, read_records
-from adiabatic_ray.results import replacing
+from adiabatic_ray.storage import replacing
 
 RECIPE_VERSION = 1
 """Of the choices that `arxiv_negatives` names: another version finds other negatives for the same records."""

@@ -6,15 +6,14 @@ The frozen tensors (most of a multilingual encoder is its word embeddings) are n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import safetensors
 from safetensors.numpy import save
 
-from adiabatic_ray.results import replacing
 from adiabatic_ray.statistics.blocks import PASSAGE_TOWER
+from adiabatic_ray.storage import Location, local_file, replacing
 
 Tensor = TypeVar("Tensor")
 FILE_NAME = "tower.safetensors"
@@ -32,8 +31,8 @@ def passage_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_tower(
-    folder: Path, changed: Mapping[str, np.ndarray], backbone_name: str, encoder_digest: str, trial_id: str
-) -> Path:
+    folder: Location, changed: Mapping[str, np.ndarray], backbone_name: str, encoder_digest: str, trial_id: str
+) -> Location:
     """Write `folder/tower.safetensors`, whole or not at all.
 
     Args:
@@ -53,7 +52,7 @@ def save_tower(
     return path
 
 
-def load_changed(folder: Path, backbone_name: str, encoder_digest: str) -> dict[str, np.ndarray]:
+def load_changed(folder: Location, backbone_name: str, encoder_digest: str) -> dict[str, np.ndarray]:
     """Changed tensors that `save_tower` wrote.
 
     Raises:
@@ -63,7 +62,7 @@ def load_changed(folder: Path, backbone_name: str, encoder_digest: str) -> dict[
     if not path.is_file():
         raise ValueError(f"a tower folder holds {FILE_NAME}, got none in {folder}; give a folder below OUT/towers")
     try:
-        with safetensors.safe_open(path, framework="numpy") as stored:
+        with local_file(path) as local, safetensors.safe_open(local, framework="numpy") as stored:
             metadata = stored.metadata() or {}
             dtypes = {name: stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118
             if other := {name: dtype for name, dtype in dtypes.items() if dtype != "F32"}:

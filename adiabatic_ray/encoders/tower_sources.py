@@ -25,6 +25,7 @@ from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts, load_back
 from adiabatic_ray.encoders.checkpoints import download
 from adiabatic_ray.spec import BackboneSpec
 from adiabatic_ray.statistics.blocks import PASSAGE_TOWER
+from adiabatic_ray.storage import open_folder
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _ONLY_TRAINING = re.compile(r"dropout|initializer|use_cache|bos_token|eos_token")
@@ -47,7 +48,8 @@ def read_tower(tower: str, base: Backbone, query_texts: Sequence[str]) -> GivenT
     """Read a tower and check that it can stand in the place of its base's query tower.
 
     Args:
-        tower: a folder below OUT/towers of a sweep, a transformers or sentence-transformers folder, or a hub id.
+        tower: a folder below OUT/towers of a sweep, a path or a URI; a transformers or sentence-transformers folder;
+            or a hub id.
         base: the untuned backbone that it was tuned from, and that the passages are embedded with.
         query_texts: the texts that will be scored; a checkpoint's tokenizer must give the same ids for each.
 
@@ -55,9 +57,9 @@ def read_tower(tower: str, base: Backbone, query_texts: Sequence[str]) -> GivenT
         ValueError: no such folder or repository, a tower of another backbone, another architecture, embedding size or
             tokenizer, modules that change the embedding, or tensors that are not finite.
     """
-    folder = Path(tower)
+    folder = open_folder(tower)
     notes: tuple[str, ...] = ()
-    if (folder / tower_files.FILE_NAME).is_file():
+    if not isinstance(folder, Path) or (folder / tower_files.FILE_NAME).is_file():  # a bucket holds no checkpoints
         changed = tower_files.load_changed(folder, base.spec.name, base.encoder_digest)
         _check_shapes(tower, changed, base)
         if tower_files.passage_part(changed):

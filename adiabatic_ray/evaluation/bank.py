@@ -22,6 +22,8 @@ import numpy as np
 
 from adiabatic_ray.results import write_json
 
+DESCRIPTION, ARRAY = "bank.json", "embeddings.npy"
+"""Files of a bank's folder."""
 SHARD_TEXTS = 256
 """Texts of one shard: the unit of work, of resuming, and of batching (so that bytes do not depend on who encodes)."""
 
@@ -70,12 +72,12 @@ def open_bank(root: Path, key: BankKey) -> np.ndarray | None:
         ValueError: the folder holds a whole bank of something else, e.g. copied there by hand.
     """
     folder = root / key.digest
-    description_path, array_path = folder / "bank.json", folder / "embeddings.npy"
+    description_path, array_path = folder / DESCRIPTION, folder / ARRAY
     if not folder.is_dir():
         return None
     try:
         description = json.loads(description_path.read_text(encoding="utf-8"))
-        checksum = _checksum(array_path)
+        checksum = checksum_of(array_path)
     except (OSError, ValueError):
         shutil.rmtree(folder)
         return None
@@ -125,7 +127,7 @@ def assemble(root: Path, key: BankKey) -> None:
     temporary.mkdir(parents=True)
     try:
         first = np.load(_shard_path(root, key, 0), mmap_mode="r", allow_pickle=False)
-        array_path = temporary / "embeddings.npy"
+        array_path = temporary / ARRAY
         embeddings_PD = np.lib.format.open_memmap(
             array_path, mode="w+", dtype=np.float32, shape=(key.num_texts, first.shape[1])
         )
@@ -139,7 +141,7 @@ def assemble(root: Path, key: BankKey) -> None:
                 )
             embeddings_PD[start:stop] = shard_SD
         embeddings_PD.flush()
-        write_json(temporary / "bank.json", {"key": asdict(key), "sha256": _checksum(array_path)})
+        write_json(temporary / DESCRIPTION, {"key": asdict(key), "sha256": checksum_of(array_path)})
         if not (root / key.digest).exists():  # another driver may have been faster: the bytes are the same
             temporary.rename(root / key.digest)
     finally:
@@ -151,6 +153,7 @@ def _shard_path(root: Path, key: BankKey, number: int) -> Path:
     return root / f".{key.digest}.building" / f"shard-{number:05d}.npy"
 
 
-def _checksum(path: Path) -> str:
+def checksum_of(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,10 +10,11 @@ import numpy as np
 import ray
 
 from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts
-from adiabatic_ray.evaluation import bank
+from adiabatic_ray.evaluation import bank, bank_copies
 from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.on_ray.devices import device_for, use_threads
 from adiabatic_ray.spec import ClusterSpec
+from adiabatic_ray.storage import Location, node_folder
 
 
 @ray.remote(max_retries=3)
@@ -23,7 +24,7 @@ def _encode_shard(backbone: Backbone, texts: TokenizedTexts, budget: int, thread
 
 
 def ensure_banks(
-    root: Path,
+    root: Location,
     needed: Sequence[tuple[bank.BankKey, list[str]]],
     backbone: Backbone,
     backbone_ref: Any,
@@ -33,7 +34,8 @@ def ensure_banks(
     """Banks of passage lists: opened when they are there, else encoded by sharded Ray tasks, all at once.
 
     Args:
-        root: folder of all banks; only this process writes to it.
+        root: folder of all banks; only this process writes to it. Banks in an object store are built in, and copied
+            to, this machine's cache.
         needed: key and passages of each bank.
         backbone: for its tokenizer.
         backbone_ref: the same in the object store.
@@ -45,14 +47,16 @@ def ensure_banks(
 
     Raises:
         ValueError: a bank's folder holds something else, or embeddings are not finite.
+        OSError: a bank cannot be read or written.
     """
-    missing = {key: texts for key, texts in needed if bank.open_bank(root, key) is None}
+    folder = node_folder(root)
+    missing = {key: texts for key, texts in needed if bank_copies.open_or_fetch(root, key) is None}
     remote = _encode_shard.options(num_cpus=cluster.tuner_cpus, num_gpus=cluster.tuner_gpus)
     device = device_for(cluster.tuner_gpus)
     num_texts, num_done = sum(key.num_texts for key in missing), 0
     pending: dict[Any, tuple[bank.BankKey, int]] = {}
     for key, texts in missing.items():
-        finished = bank.finished_shards(root, key)
+        finished = bank.finished_shards(folder, key)
         for number, (start, stop) in enumerate(key.shards()):
             if number in finished:
                 num_done += stop - start
@@ -65,16 +69,18 @@ def ensure_banks(
     while pending:
         (ready,), _ = ray.wait(list(pending), num_returns=1)
         key, number = pending.pop(ready)
-        bank.store_shard(root, key, number, ray.get(ready))
+        bank.store_shard(folder, key, number, ray.get(ready))
         start, stop = key.shards()[number]
         num_done += stop - start
         progress(num_done, num_texts)
     for key in missing:
-        bank.assemble(root, key)
-    return [_opened(root, key) for key, _ in needed]
+        bank.assemble(folder, key)
+    for key, _ in needed:
+        bank_copies.publish(root, key)
+    return [_opened(folder, key) for key, _ in needed]
 
 
-def _opened(root: Path, key: bank.BankKey) -> np.ndarray:
-    embeddings_PD = bank.open_bank(root, key)
+def _opened(folder: Path, key: bank.BankKey) -> np.ndarray:
+    embeddings_PD = bank.open_bank(folder, key)
     assert embeddings_PD is not None, "a bank that was just there is gone"
     return embeddings_PD

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -24,6 +23,7 @@ from adiabatic_ray.on_ray.searcher import TrialSearcher
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec
+from adiabatic_ray.storage import Location, node_folder
 from adiabatic_ray.trial import Report, TrialContext, run_trial
 from adiabatic_ray.tuning import saved_states
 from adiabatic_ray.tuning.news import Tuned
@@ -57,7 +57,7 @@ def trial_config(trial: TrialSpec, group: str) -> dict[str, Any]:
 
 def schedule(
     spec: SweepSpec,
-    out: Path,
+    out: Location,
     queue: Queue,
     groups: Mapping[str, Group],
     pool: EvaluationPool,
@@ -74,7 +74,7 @@ def schedule(
         _run_on_ray,
         groups=dict(groups),
         pools=(pool, tuners),
-        common=(spec.name, str(out.resolve()), recorded),
+        common=(spec.name, out.resolve(), recorded),
     )
     # While trials fill every slot, others are scored and recorded: a quarter more is what keeps the slots full.
     num_slots = len(tuners.tuners) * cluster.pack_size
@@ -94,7 +94,7 @@ def schedule(
         ),
         run_config=ray_tune.RunConfig(
             name="tune",
-            storage_path=str(out.resolve() / "ray"),
+            storage_path=str(node_folder(out) / "ray"),  # Tune's own records: nothing here reads them again
             failure_config=ray_tune.FailureConfig(max_failures=cluster.max_failures),
             callbacks=[Announcer(listener)],
             verbose=0,
@@ -131,7 +131,7 @@ def _run_on_ray(
     *,
     groups: Mapping[str, Group],
     pools: tuple[EvaluationPool, TunerPool],
-    common: tuple[str, str, dict[str, Any]],
+    common: tuple[str, Location, dict[str, Any]],
 ) -> None:
     """The Tune trainable: joins `run_trial` to the pools."""
     (pool, tuners), (sweep, out, recorded) = pools, common
@@ -143,12 +143,12 @@ def _run_on_ray(
 
     status = run_trial(
         TrialSpec.model_validate_json(config["trial"]["spec"]),
-        TrialContext(sweep, Path(out), group.untuned_id, untuned, recorded),
+        TrialContext(sweep, out, group.untuned_id, untuned, recorded),
         tune,
         lambda changed: pool.score(changed, group.sets),
         lambda epoch: _report(asdict(epoch)),
     )
-    saved_states.remove_state(Path(out) / "states", trial_id)
+    saved_states.remove_state(out / "states", trial_id)
     _report({"status": status.value})
 
 

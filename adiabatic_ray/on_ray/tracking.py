@@ -14,7 +14,6 @@ import math
 import os
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from adiabatic_ray import results
 from adiabatic_ray.events import EpochEvent
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.statistics import drift, metrics, significance
+from adiabatic_ray.storage import Location, local_folder, node_folder
 
 TRIAL_TAG, RESULTS_TAG = "adiabatic.trial_id", "adiabatic.results"
 _PARENT_TAG, _NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
@@ -42,20 +42,20 @@ _CURVES = ("train_loss", "validation_loss", "validation_errors")
 _RUN_STATUS = {TrialStatus.COMPLETE: "FINISHED", TrialStatus.DIVERGED: "FINISHED", TrialStatus.FAILED: "FAILED"}
 
 
-def default_uri(out: Path) -> str:
-    """SQLite beside the results."""
-    return f"sqlite:///{out.resolve() / 'mlflow.db'}"
+def default_uri(out: Location) -> str:
+    """SQLite beside the results; of results in an object store in this machine's cache: it needs a local file."""
+    return f"sqlite:///{node_folder(out) / 'mlflow.db'}"
 
 
 class Tracker:
     """Writes one results folder into one MLflow experiment, named after the sweep."""
 
-    def __init__(self, out: Path, uri: str | None = None, warn: Callable[[str], None] | None = None) -> None:
+    def __init__(self, out: Location, uri: str | None = None, warn: Callable[[str], None] | None = None) -> None:
         """Nothing is contacted yet.
 
         Args:
             out: results folder.
-            uri: tracking server or database; none: SQLite beside the results.
+            uri: tracking server or database; none: `default_uri`.
             warn: hears, once, that MLflow cannot be used; none: `adiabatic sync` shall fail loudly instead.
         """
         self._out, self.uri, self._warn = out, uri or default_uri(out), warn
@@ -87,7 +87,7 @@ class Tracker:
         """Write a finished trial's parameters, curve and final measures from its tables."""
         self._guarded(lambda: self._sync_trial(trial_id, status))
 
-    def finish(self, report: Path | None) -> None:
+    def finish(self, report: Location | None) -> None:
         """Close the parent run and attach the report's files."""
         self._guarded(lambda: self._finish(report))
 
@@ -116,7 +116,7 @@ class Tracker:
         artifacts = (
             None
             if "://" in self.uri and not self.uri.startswith("sqlite")
-            else (self._out / "mlflow").resolve().as_uri()
+            else (node_folder(self._out) / "mlflow").as_uri()
         )
         self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(name, artifacts)
         place = str(self._out.resolve())
@@ -183,13 +183,14 @@ class Tracker:
             self._client.set_tag(run_id, "status", status.value)
         self._client.set_terminated(run_id, _RUN_STATUS[status])
 
-    def _finish(self, report: Path | None) -> None:
+    def _finish(self, report: Location | None) -> None:
         if report is not None:
-            self._client.log_artifacts(self._parent, str(report), "report")
+            with local_folder(report) as files:
+                self._client.log_artifacts(self._parent, str(files), "report")
         self._client.set_terminated(self._parent)
 
 
-def sync(out: Path, uri: str | None) -> int:
+def sync(out: Location, uri: str | None) -> int:
     """Write everything that a results folder holds into MLflow; safe to repeat.
 
     Returns:
@@ -214,7 +215,7 @@ def sync(out: Path, uri: str | None) -> int:
     return len(finished) + len(failed)
 
 
-def final_measures(out: Path, trial_id: str) -> dict[str, float]:
+def final_measures(out: Location, trial_id: str) -> dict[str, float]:
     """A trial's measures for MLflow, from the tables `scores`, `drift` and `cosines`.
 
     Per set, relation and measure, triplets: improvement. Pairs: improvement of the mean PND over language pairs, and
@@ -240,7 +241,7 @@ def final_measures(out: Path, trial_id: str) -> dict[str, float]:
     return measures | _drift_measures(out, trial_id) | _cosine_measures(out, trial_id)
 
 
-def _drift_measures(out: Path, trial_id: str) -> dict[str, float]:
+def _drift_measures(out: Location, trial_id: str) -> dict[str, float]:
     """Of the whole tower, and for each block its displacement relative to its norm."""
     rows = results.read_table(out, "drift", [trial_id]).to_pylist()
     measures = {
@@ -252,7 +253,7 @@ def _drift_measures(out: Path, trial_id: str) -> dict[str, float]:
     return measures | {f"drift/{block}/l2_relative": float(blocks[block]["l2_relative"]) for block in blocks}
 
 
-def _cosine_measures(out: Path, trial_id: str) -> dict[str, float]:
+def _cosine_measures(out: Location, trial_id: str) -> dict[str, float]:
     """Of each set the mean over its query languages, and of labelled pairs the language that was turned most."""
     cosines = results.read_table(out, "cosines", [trial_id]).to_pandas()
     measures: dict[str, float] = {}
@@ -263,7 +264,7 @@ def _cosine_measures(out: Path, trial_id: str) -> dict[str, float]:
     return measures
 
 
-def _curve_metrics(out: Path, trial_id: str) -> list[Metric]:
+def _curve_metrics(out: Location, trial_id: str) -> list[Metric]:
     rows = results.read_table(out, "curves", [trial_id]).to_pylist()
     return [
         Metric(name, float(row[name]), _milliseconds(row["finished_at"]), row["epoch"])

@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -29,6 +28,7 @@ from adiabatic_ray.on_ray.lobby import Lobby
 from adiabatic_ray.on_ray.shelf import Shelf
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
 from adiabatic_ray.spec import ClusterSpec, TuningSpec
+from adiabatic_ray.storage import Location
 from adiabatic_ray.tuning.pack_runner import Material, PackRunner
 
 _SECONDS_TO_SAY_SO = 5.0
@@ -45,15 +45,13 @@ _MOST_TRIALS = 100_000
 class Tuner:
     """Holds a pack on its device."""
 
-    def __init__(self, number: int, lobby: str, cluster: ClusterSpec, folder: str) -> None:
+    def __init__(self, number: int, lobby: str, cluster: ClusterSpec, folder: Location) -> None:
         use_threads(cluster.tuner_cpus)
         # By name: an actor with a handle among its arguments can't be relied on to start again.
         self._number, self._lobby, self._device = number, ray.get_actor(lobby), device_for(cluster.tuner_gpus)
         self._materials: Shelf[Material] = Shelf()
         self._gpu_share = cluster.tuner_gpus
-        self._runner = PackRunner(
-            cluster.pack_size, self._device, self._free_bytes, Path(folder), cluster.checkpoint_every_s
-        )
+        self._runner = PackRunner(cluster.pack_size, self._device, self._free_bytes, folder, cluster.checkpoint_every_s)
         start: Any = ray.get(self._lobby.register.remote(number))
         self._start = int(start)
 
@@ -84,7 +82,7 @@ class Tuner:
         return int(min(is_free, total * min(self._gpu_share, 1) - mine))  # the rest of the GPU is other actors'
 
 
-def place_tuners(cluster: ClusterSpec, num_tuners: int, folder: Path) -> TunerPool:
+def place_tuners(cluster: ClusterSpec, num_tuners: int, folder: Location) -> TunerPool:
     """Start the actors. Those for which a cluster has no room yet serve as soon as they are placed.
 
     Args:
@@ -99,4 +97,4 @@ def place_tuners(cluster: ClusterSpec, num_tuners: int, folder: Path) -> TunerPo
         num_gpus=cluster.tuner_gpus,
         max_concurrency=cluster.pack_size + _CALLS_BESIDE_MEMBERS,
     )
-    return TunerPool(lobby, tuple(options.remote(n, name, cluster, str(folder)) for n in range(num_tuners)))
+    return TunerPool(lobby, tuple(options.remote(n, name, cluster, folder) for n in range(num_tuners)))

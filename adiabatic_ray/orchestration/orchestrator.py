@@ -13,7 +13,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, TuningSpec, Un
 from adiabatic_ray.statistics import cosine_tables, counts
 from adiabatic_ray.statistics.counts import Counts
 from adiabatic_ray.statistics.step_resolution import StepResolution, StepResolutions
+from adiabatic_ray.storage import Location
 from adiabatic_ray.tuning.optim import check_optimizer
 from adiabatic_ray.tuning.pack import packs_alone
 from adiabatic_ray.tuning.schedules import check_schedule
@@ -101,7 +101,7 @@ def warnings_of(resolutions: Iterable[StepResolution]) -> list[str]:
     return list(dict.fromkeys(text for one in resolutions if (text := one.warning) is not None))
 
 
-def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> SweepOutcome:
+def run_sweep(spec: SweepSpec, out: Location, banks: Location, listener: Listener) -> SweepOutcome:
     """Run every trial of a sweep that is not finished yet.
 
     Ray must be initialised: locally, or connected to a cluster.
@@ -174,7 +174,7 @@ def run_sweep(spec: SweepSpec, out: Path, banks: Path, listener: Listener) -> Sw
 
 def _queue(
     spec: SweepSpec,
-    out: Path,
+    out: Location,
     pending: Sequence[TrialSpec],
     trial_ids: list[str],
     search: Search | None,
@@ -217,7 +217,7 @@ def _announce_loners(
 
 
 def _share(
-    key: str, inputs: Inputs, alike: Sequence[SharedSets], banks: Path, cluster: ClusterSpec, listener: Listener
+    key: str, inputs: Inputs, alike: Sequence[SharedSets], banks: Location, cluster: ClusterSpec, listener: Listener
 ) -> tuple[MaterialRefs, SharedSets]:
     """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks.
 
@@ -234,7 +234,7 @@ def _share(
 
 
 def open_banks(
-    inputs: EvaluationInputs, backbone_ref: Any, banks: Path, cluster: ClusterSpec, listener: StageListener
+    inputs: EvaluationInputs, backbone_ref: Any, banks: Location, cluster: ClusterSpec, listener: StageListener
 ) -> list[np.ndarray]:
     """Banks [P, D] in the order of `inputs.bank_texts()`; what is missing is encoded first.
 
@@ -254,7 +254,7 @@ def open_banks(
 
 
 def _untuned(
-    untuned_id: str, sets: SharedSets, pool: EvaluationPool, out: Path, listener: StageListener
+    untuned_id: str, sets: SharedSets, pool: EvaluationPool, out: Location, listener: StageListener
 ) -> list[Counts]:
     """Counts of the untuned backbone; of a lower precision it is told what it changes."""
     untuned = untuned_counts(untuned_id, lambda: pool.score({}, sets), out)
@@ -264,7 +264,7 @@ def _untuned(
     return untuned
 
 
-def untuned_counts(untuned_id: str, score: Callable[[], list[Counts]], out: Path) -> list[Counts]:
+def untuned_counts(untuned_id: str, score: Callable[[], list[Counts]], out: Location) -> list[Counts]:
     """Counts and samples of an untuned backbone: from the results folder when they are there, else scored and kept.
 
     Raises:
@@ -281,7 +281,7 @@ def untuned_counts(untuned_id: str, score: Callable[[], list[Counts]], out: Path
 
 
 def _record_precision(
-    out: Path,
+    out: Location,
     untuned_id: str,
     precision: str,
     untuned: Sequence[Counts],
@@ -316,7 +316,7 @@ def untuned_id_of(untuned: UntunedSpec, cluster: ClusterSpec) -> str:
     return f"{untuned.untuned_id}-{hashlib.sha256(json.dumps(alike).encode()).hexdigest()[:6]}"
 
 
-def _record_sweep(spec: SweepSpec, out: Path, trial_ids: Sequence[str]) -> None:
+def _record_sweep(spec: SweepSpec, out: Location, trial_ids: Sequence[str]) -> None:
     """Write sweep.json, or refuse a folder that belongs to another sweep."""
     if (out / "sweep.json").exists():
         other = results.read_sweep(out)["spec"]["name"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from adiabatic_ray.events import StageListener
@@ -14,6 +13,7 @@ from adiabatic_ray.search.outcomes import Finished, finished_of
 from adiabatic_ray.search.proposals import Proposer
 from adiabatic_ray.search_spec import BoundarySearch, RateSearch
 from adiabatic_ray.spec import TrialSpec
+from adiabatic_ray.storage import Location
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Search:
         return TrialSearcher(self.rules, self.proposer, self.openings, self.finished, config_of, listener)
 
 
-def open_search(rules: RateSearch, openings: Mapping[str, TrialSpec], out: Path) -> Search:
+def open_search(rules: RateSearch, openings: Mapping[str, TrialSpec], out: Location) -> Search:
     """The search of a sweep, with what its results folder holds already.
 
     Args:
@@ -70,7 +70,7 @@ def open_search(rules: RateSearch, openings: Mapping[str, TrialSpec], out: Path)
     )
 
 
-def _proposer(rules: RateSearch, settings: Sequence[TrialSpec], out: Path) -> Proposer:
+def _proposer(rules: RateSearch, settings: Sequence[TrialSpec], out: Location) -> Proposer:
     if isinstance(rules, BoundarySearch):
         return BoundaryProposer(rules, settings, out)
     from adiabatic_ray.search.gain_search import GainProposer  # optuna: a second to import

@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import ray
@@ -30,6 +29,7 @@ from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets, with_p
 from adiabatic_ray.orchestration.orchestrator import open_banks, untuned_counts, untuned_id_of
 from adiabatic_ray.spec import ClusterSpec, UntunedSpec
 from adiabatic_ray.statistics.counts import Counts
+from adiabatic_ray.storage import Location
 from adiabatic_ray.trial import write_scores
 
 
@@ -50,7 +50,7 @@ class TowerEvaluation:
         content = f"{self.tower_digest} {self.untuned.untuned_id}"
         return f"tower-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
-    def is_finished(self, out: Path) -> bool:
+    def is_finished(self, out: Location) -> bool:
         """Whether the results folder has the answer already."""
         return results.table_path(out, "evaluations", self.tower_id).is_file()
 
@@ -76,7 +76,7 @@ def plan_evaluation(tower: str, untuned: UntunedSpec, listener: StageListener) -
 
 
 def run_evaluation(
-    evaluation: TowerEvaluation, cluster: ClusterSpec, out: Path, banks: Path, listener: StageListener
+    evaluation: TowerEvaluation, cluster: ClusterSpec, out: Location, banks: Location, listener: StageListener
 ) -> None:
     """Score the tower, and its base if the folder has no counts of it, and write every table.
 

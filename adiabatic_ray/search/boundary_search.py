@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from adiabatic_ray.search import outcomes, placement
 from adiabatic_ray.search.outcomes import Finished
@@ -15,6 +14,7 @@ from adiabatic_ray.search.placement import Crossing, Observation, Place
 from adiabatic_ray.search.proposals import Proposal, point
 from adiabatic_ray.search_spec import BoundarySearch
 from adiabatic_ray.spec import TrialSpec
+from adiabatic_ray.storage import Location
 
 SHARE_SCALE = 0.1
 """Shares of degraded pairs go from 0 to 1 where mean improvements go from 0 to -10%, and their noise is as much larger;
@@ -24,7 +24,7 @@ SHARE_SCALE = 0.1
 class BoundaryProposer:
     """Serves the setting with the fewest trials first, until each one's interval is narrow."""
 
-    def __init__(self, search: BoundarySearch, settings: Sequence[TrialSpec], out: Path) -> None:
+    def __init__(self, search: BoundarySearch, settings: Sequence[TrialSpec], out: Location) -> None:
         """The settings are pinned trials, one for each combination of the grid, of any rate and seed."""
         self._search, self._settings, self._out = search, tuple(settings), out
         self._limits = placement.Setting(

@@ -8,7 +8,6 @@ The study is made anew from the finished trials each time, trials in flight amon
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -20,6 +19,7 @@ from adiabatic_ray.search.outcomes import Finished
 from adiabatic_ray.search.proposals import Proposal, point
 from adiabatic_ray.search_spec import GainSearch
 from adiabatic_ray.spec import TrialSpec
+from adiabatic_ray.storage import Location
 
 RATE, SETTING = "tuning.learning_rate", "setting"
 NUM_TRIES = 20
@@ -30,7 +30,7 @@ LOST = -1.0
 class GainProposer:
     """Asks an Optuna sampler for the next trial."""
 
-    def __init__(self, search: GainSearch, settings: Sequence[TrialSpec], out: Path) -> None:
+    def __init__(self, search: GainSearch, settings: Sequence[TrialSpec], out: Location) -> None:
         """The settings are pinned trials, one for each combination of the grid, of any rate and seed."""
         self._search, self._settings, self._out = search, tuple(settings), out
         self._places = {trial.setting: place for place, trial in enumerate(self._settings)}

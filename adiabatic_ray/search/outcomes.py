@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow.compute as pc
 
@@ -18,6 +17,7 @@ from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.search_spec import BoundarySearch, GainSearch, RateSearch
 from adiabatic_ray.spec import TrialSpec
+from adiabatic_ray.storage import Location
 
 FALSE_DISCOVERY_RATE = 0.05
 """As in the report: a language pair is degraded when its clustered p, by Benjamini-Hochberg, is below it."""
@@ -31,7 +31,7 @@ class Finished:
     diverged: bool
 
 
-def finished_of(out: Path, settings: Iterable[str]) -> list[Finished]:
+def finished_of(out: Location, settings: Iterable[str]) -> list[Finished]:
     """Finished trials of a results folder that are points of these curves, in the order of their ids.
 
     Args:
@@ -47,7 +47,7 @@ def finished_of(out: Path, settings: Iterable[str]) -> list[Finished]:
     return [Finished(trial, status == TrialStatus.DIVERGED) for trial, status in trials if trial.setting in wanted]
 
 
-def margin(out: Path, trial_id: str, search: BoundarySearch) -> float:
+def margin(out: Location, trial_id: str, search: BoundarySearch) -> float:
     """How far a trial's criterion is from not holding: below 0 it does not. Fractions: 0.01 is 1% of the errors.
 
     Raises:
@@ -64,7 +64,7 @@ def margin(out: Path, trial_id: str, search: BoundarySearch) -> float:
             return _mean_over_pairs(out, trial_id, search, "improvement") + search.delta
 
 
-def gain_and_kept(out: Path, trial_id: str, search: GainSearch) -> tuple[float, float]:
+def gain_and_kept(out: Location, trial_id: str, search: GainSearch) -> tuple[float, float]:
     """Improvement on the set whose gain counts, and mean improvement over the language pairs, fractions.
 
     Raises:
@@ -75,7 +75,7 @@ def gain_and_kept(out: Path, trial_id: str, search: GainSearch) -> tuple[float, 
     return gain, _mean_over_pairs(out, trial_id, search, "improvement")
 
 
-def degraded_share(out: Path, trial_id: str, search: RateSearch) -> float:
+def degraded_share(out: Location, trial_id: str, search: RateSearch) -> float:
     """Share of the language pairs that the clustered test calls degraded at a false discovery rate of 5%."""
     columns = ["set", "relation", "measure", "clustered_z", "bh_p"]
     table = results.read_table(out, "scores", [trial_id], columns)
@@ -88,14 +88,14 @@ def degraded_share(out: Path, trial_id: str, search: RateSearch) -> float:
     return len(degraded) / len(of_relation)
 
 
-def _mean_over_pairs(out: Path, trial_id: str, search: RateSearch, column: str) -> float:
+def _mean_over_pairs(out: Location, trial_id: str, search: RateSearch, column: str) -> float:
     wanted = {"set": search.set, "measure": search.measure, "axis": "all"}
     if search.relation is not None:
         wanted["relation"] = search.relation
     return _only_value(out, "aggregates", trial_id, wanted, column)
 
 
-def _only_value(out: Path, table: str, trial_id: str, wanted: Mapping[str, str], column: str) -> float:
+def _only_value(out: Location, table: str, trial_id: str, wanted: Mapping[str, str], column: str) -> float:
     """A column in the first row with these values; relations stand in the order of the set."""
     rows = results.read_table(out, table, [trial_id], [*wanted, column]).to_pylist()
     values = [float(row[column]) for row in rows if all(row[name] == value for name, value in wanted.items())]
@@ -109,7 +109,7 @@ def _only_value(out: Path, table: str, trial_id: str, wanted: Mapping[str, str],
     return values[0]
 
 
-def _nothing_there(out: Path, wanted: object) -> ResultsError:
+def _nothing_there(out: Location, wanted: object) -> ResultsError:
     return ResultsError(
         f"a search reads one set, relation and measure of every trial, got none in {out} for {wanted}; correct "
         "`search.set`, `search.relation` or `search.measure`"

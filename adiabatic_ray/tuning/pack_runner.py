@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ import torch
 from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.step_rules import is_import_path
+from adiabatic_ray.storage import Location
 from adiabatic_ray.tuning import saved_states
 from adiabatic_ray.tuning.news import EpochReport, News, Notice, Trained
 from adiabatic_ray.tuning.pack import Pack, packs_alone
@@ -81,7 +81,7 @@ class PackRunner:
         pack_size: int,
         device: str = "cpu",
         free_bytes: Callable[[], int] | None = None,
-        folder: Path | None = None,
+        folder: Location | None = None,
         save_every_s: float = 300.0,
     ) -> None:
         """Start without members.

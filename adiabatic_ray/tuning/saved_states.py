@@ -1,6 +1,7 @@
 """Where a trial's tuning was left: a safetensors file each, so that a lost process costs minutes and not the trial.
 
-Nothing is pickled. A file that is damaged counts as none: the trial starts over.
+Nothing is pickled. A file that is damaged counts as none: the trial starts over. The folder is one that every node
+sees, since it may be another node that goes on.
 """
 
 from __future__ import annotations
@@ -8,13 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import safetensors
 from safetensors.numpy import save
 
-from adiabatic_ray.results import replacing
+from adiabatic_ray.storage import Location, local_file, replacing
 from adiabatic_ray.tuning.news import EpochReport
 
 
@@ -27,7 +27,7 @@ class MemberState:
     reports: tuple[EpochReport, ...]
 
 
-def save_state(folder: Path, trial_id: str, state: MemberState) -> None:
+def save_state(folder: Location, trial_id: str, state: MemberState) -> None:
     """Write a trial's state, whole or not at all, over an older one.
 
     Raises:
@@ -39,10 +39,13 @@ def save_state(folder: Path, trial_id: str, state: MemberState) -> None:
         temporary.write_bytes(content)
 
 
-def load_state(folder: Path, trial_id: str) -> MemberState | None:
+def load_state(folder: Location, trial_id: str) -> MemberState | None:
     """The state that was last saved, or None: there is none, or its file is damaged or another trial's."""
     try:
-        with safetensors.safe_open(_path(folder, trial_id), framework="numpy") as stored:
+        with (
+            local_file(_path(folder, trial_id)) as path,
+            safetensors.safe_open(path, framework="numpy") as stored,
+        ):
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
         reports = tuple(EpochReport(**fields) for fields in json.loads(metadata["reports"]))
@@ -51,10 +54,10 @@ def load_state(folder: Path, trial_id: str) -> MemberState | None:
     return MemberState(tensors, reports) if metadata.get("trial_id") == trial_id and reports else None
 
 
-def remove_state(folder: Path, trial_id: str) -> None:
+def remove_state(folder: Location, trial_id: str) -> None:
     """Forget a trial's state: it is done."""
     _path(folder, trial_id).unlink(missing_ok=True)
 
 
-def _path(folder: Path, trial_id: str) -> Path:
+def _path(folder: Location, trial_id: str) -> Location:
     return folder / f"{trial_id}.safetensors"
