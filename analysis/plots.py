@@ -283,4 +283,5 @@ def _cell(value: float, limit: float) -> str:
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
+    path.unlink(missing_ok=True)  # a link there is replaced, as other files of a report are, and not followed
     figure.savefig(path, dpi=150)

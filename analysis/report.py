@@ -65,9 +65,10 @@ def write_report(out: Path, *, level: float = LEVEL, num_resamples: int = NUM_RE
     material = material_of(sweep, level=level, num_resamples=num_resamples, seed=seed)
     boundaries = material.boundaries
     page = Page(f"{sweep.spec.name}: adiabatic boundary", (part_of(material),))
-    folder = out / "report"
+    folder = report_folder(out)
     results.write_json(folder / "boundary.json", to_json(boundaries))
-    material.trials.to_csv(folder / "curves.csv", index=False)
+    with results.replacing(folder / "curves.csv") as temporary:
+        material.trials.to_csv(temporary, index=False)
     pictures = []
     if material.curves:
         pictures.append(folder / "curves.png")
@@ -117,6 +118,20 @@ def _trial_to_show(sweep: Sweep, boundary: Boundary) -> str | float:
     if len(set(sweep.groups.values())) == 1:
         return rate
     return next(trial_id for trial_id, its_rate in rates.items() if its_rate == rate)
+
+
+def report_folder(out: Path) -> Path:
+    """`OUT/report`, to be written into.
+
+    Raises:
+        ResultsError: a link, which would lead the report out of a results folder that came from somebody else.
+    """
+    folder = out / "report"
+    if folder.is_symlink():
+        raise results.ResultsError(
+            f"a report is written into its results folder, got the link {folder}; remove it, or make it a folder"
+        )
+    return folder
 
 
 def write_text(path: Path, text: str) -> None:

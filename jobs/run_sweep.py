@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from adiabatic_ray.redaction import without_credentials
+
 from .dry_run import print_dry_run
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
@@ -96,7 +98,7 @@ def sweep(
     interface = (sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri)
     for title, text in (
         ("\nReport:   ", shlex.quote(str(report.html))),
-        ("MLflow UI:", tracker.uri if is_server else shlex.join(interface)),
+        ("MLflow UI:", without_credentials(tracker.uri if is_server else shlex.join(interface))),
         ("Parquet:  ", shlex.join((sys.executable, "-c", read))),
     ):
         console.print(f"{title}  {text}", soft_wrap=True, markup=False, highlight=False)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[dict[str, str], ...] = (
     # what a laptop needs to read a sweep and its results
     {
-        "": "__init__ spec step_rules sources paper small schemas results provenance events",
+        "": "__init__ spec step_rules sources paper small schemas results provenance redaction events",
         "statistics": "metrics ranking counts significance inference preservation simultaneous language_groups "
         "score_tables blocks drift query_samples cosine_tables step_resolution",
     },
