@@ -1,6 +1,6 @@
 """Where a result comes from: commit, versions, command line, machine. Never part of a trial's identity.
 
-Environment variables are not captured: they hold secrets.
+Environment variables are not captured: they hold secrets. Credentials in the URIs of a command line are taken out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from adiabatic_ray.redaction import without_credentials
 
 RECORDED_PACKAGES = (
     "adiabatic_ray",
@@ -31,7 +33,7 @@ def collect() -> dict[str, Any]:
     return {
         "commit": _commit(),
         "versions": {name: version(name) for name in RECORDED_PACKAGES} | {"python": platform.python_version()},
-        "argv": list(sys.argv),
+        "argv": [without_credentials(argument) for argument in sys.argv],
         "host": platform.node(),
         "machine": platform.machine(),
         "platform": platform.platform(),

@@ -9,6 +9,7 @@ provenance.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,9 +25,28 @@ from adiabatic_ray.storage import replacing as replacing
 _DOWNLOADS_AT_A_TIME = 16
 """Tables in an object store are small, and what a request takes is waiting."""
 
+_FILE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+
 
 class ResultsError(ValueError):
     """A results folder that cannot be used as it is."""
+
+
+def check_file_id(file_id: object, place: Location) -> None:
+    """Refuse an id that could lead out of its folder: results folders may come from strangers.
+
+    Args:
+        file_id: what stands where a trial's, a tower's or an untuned backbone's id belongs.
+        place: where it stands, for the message.
+
+    Raises:
+        ResultsError: no text of 1 to 128 letters, digits and `._+-` that begins with a letter or digit.
+    """
+    if not isinstance(file_id, str) or not _FILE_ID.fullmatch(file_id):
+        raise ResultsError(
+            f"an id has up to 128 letters, digits and ._+-, a letter or digit first, got {str(file_id)!r:.80} in "
+            f"{place}; do not use this folder if it came from somebody else, else restore it"
+        )
 
 
 def write_table(out: SameLocation, table: str, file_id: str, rows: Iterable[Mapping[str, Any]]) -> SameLocation:
@@ -95,9 +115,11 @@ def finished_trials(out: Location) -> dict[str, TrialStatus]:
     """Trials whose row was written: id -> COMPLETE or DIVERGED.
 
     Raises:
-        ResultsError: a row of another schema version.
+        ResultsError: a row of another schema version, or an id that is none.
     """
     rows = read_table(out, "trials", columns=["trial_id", "status"]).to_pylist()
+    for row in rows:
+        check_file_id(row["trial_id"], out / "trials")
     return {row["trial_id"]: TrialStatus(row["status"]) for row in rows}
 
 
@@ -105,10 +127,12 @@ def failed_trials(out: Location) -> dict[str, dict[str, Any]]:
     """Trials whose last attempt failed and that did not finish since: id -> what went wrong.
 
     Raises:
-        ResultsError: a report that is damaged, or a row of another schema version.
+        ResultsError: a report that is damaged, a row of another schema version, or an id that is none.
     """
     done = finished_trials(out)
     paths = in_order(out / "failures", "*.json")
+    for path in paths:
+        check_file_id(path.stem, out / "failures")
     fix = "delete it: the trial counts as missing then, and the sweep runs it again"
     return {path.stem: _read_json(path, fix) for path in paths if path.stem not in done}
 
@@ -117,7 +141,7 @@ def read_sweep(out: Location) -> dict[str, Any]:
     """`OUT/sweep.json`: keys `spec`, `trial_ids` (in order), `provenance`, `schema_version`.
 
     Raises:
-        ResultsError: no such file, one that is not JSON or lacks a key, or another schema version.
+        ResultsError: no such file, one that is not JSON or lacks a key, another schema version, or an id that is none.
     """
     path = out / "sweep.json"
     if not path.is_file():
@@ -130,6 +154,8 @@ def read_sweep(out: Location) -> dict[str, Any]:
     for key, kind in (("spec", dict), ("trial_ids", list), ("provenance", dict)):
         if not isinstance(content.get(key), kind):
             raise ResultsError(f"{path} must have {key!r}, a {kind.__name__}, got {content.get(key)!r:.80}; {fix}")
+    for trial_id in content["trial_ids"]:
+        check_file_id(trial_id, path)
     return content
 
 
@@ -151,7 +177,12 @@ def write_sweep(
 
 
 def table_path(out: SameLocation, table: str, file_id: str) -> SameLocation:
-    """Where the rows of one trial lie: `OUT/<table>/<file_id>.parquet`."""
+    """Where the rows of one trial lie: `OUT/<table>/<file_id>.parquet`.
+
+    Raises:
+        ResultsError: an id that is none, see `check_file_id`.
+    """
+    check_file_id(file_id, out / table)
     return out / table / f"{file_id}.parquet"
 
 

@@ -33,7 +33,7 @@ def read_records(out: Location) -> dict[str, Record]:
     """Trials that finished, failed or are missing, and evaluated towers, by id.
 
     Raises:
-        ResultsError: no such folder, nothing in it, or tables of another schema version.
+        ResultsError: no such folder, nothing in it, tables of another schema version, or an id that is none.
     """
     if not out.is_dir():
         raise ResultsError(f"a results folder must exist, got {out}; give the --out folder of `adiabatic sweep`")
@@ -42,8 +42,10 @@ def read_records(out: Location) -> dict[str, Record]:
     records |= {trial_id: Record(TrialStatus.FAILED.value) for trial_id in results.failed_trials(out)}
     columns = ["trial_id", "untuned_id", "spec_json"]
     for row in results.read_table(out, "trials", columns=[*columns, "status"]).to_pylist():
+        results.check_file_id(row["trial_id"], out / "trials")
         records[row["trial_id"]] = Record(row["status"], row["untuned_id"], row["spec_json"])
     for row in results.read_table(out, "evaluations", columns=[*columns, "tower"]).to_pylist():
+        results.check_file_id(row["trial_id"], out / "evaluations")
         records[row["trial_id"]] = Record(TrialStatus.COMPLETE.value, row["untuned_id"], row["spec_json"], row["tower"])
     if not records:
         raise ResultsError(

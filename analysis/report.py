@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from adiabatic_ray import results
 from adiabatic_ray.storage import Location, replacing
@@ -73,7 +74,7 @@ def write_report(
     material = material_of(sweep, level=level, num_resamples=num_resamples, seed=seed)
     boundaries = material.boundaries
     page = Page(f"{sweep.spec.name}: adiabatic boundary", (part_of(material),))
-    folder = folder or out / "report"
+    folder = folder or report_folder(out)
     results.write_json(folder / "boundary.json", to_json(boundaries))
     write_text(folder / "curves.csv", material.trials.to_csv(index=False))
     pictures = []
@@ -125,6 +126,20 @@ def _trial_to_show(sweep: Sweep, boundary: Boundary) -> str | float:
     if len(set(sweep.groups.values())) == 1:
         return rate
     return next(trial_id for trial_id, its_rate in rates.items() if its_rate == rate)
+
+
+def report_folder(out: Location) -> Location:
+    """`OUT/report`, to be written into.
+
+    Raises:
+        ResultsError: a link, which would lead the report out of a results folder that came from somebody else.
+    """
+    folder = out / "report"
+    if isinstance(folder, Path) and folder.is_symlink():
+        raise results.ResultsError(
+            f"a report is written into its results folder, got the link {folder}; remove it, or make it a folder"
+        )
+    return folder
 
 
 def write_text(path: Location, text: str) -> None:

@@ -16,7 +16,7 @@ from .material import Material, material_of
 from .page import Beside, Block, Bullets, Page, Paragraph, Part, Section, text_table
 from .page_html import render_html
 from .page_markdown import render_markdown
-from .report import part_of, write_text
+from .report import part_of, report_folder, write_text
 from .report_boundary import DEFINITION, boundary_table, range_picture, ranges
 from .report_provenance import commits_of
 from .resample import NUM_RESAMPLES
@@ -69,7 +69,7 @@ def write_sweeps_report(
     for place, (material, name) in enumerate(zip(materials, names, strict=True), start=1):
         parts.append(dataclasses.replace(part_of(material, f"sweep-{place}-"), title=name))
     page = Page(f"{len(materials)} sweeps: adiabatic boundary", tuple(parts))
-    folder = folder or outs[0] / "report"
+    folder = folder or report_folder(outs[0])
     html, markdown = folder / f"{STEM}.html", folder / f"{STEM}.md"
     write_text(html, render_html(page))
     write_text(markdown, render_markdown(page))

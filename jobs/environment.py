@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
+from rich.text import Text
 
 
-def plain_console() -> Console:
+class PlainConsole(Console):
     """A console that prints texts as they are: a label `[same]` is no markup, and `:cat:` no emoji.
 
-    No colour and no cursor movement where the output is no terminal, whatever FORCE_COLOR says: a log file shows them.
+    Control characters are shown, not sent: a name in a results folder of somebody else could give orders to the
+    terminal. Line feeds and tabs stay. No colour and no cursor movement where the output is no terminal, whatever
+    FORCE_COLOR says: a log file shows them.
     """
-    return Console(markup=False, emoji=False, force_terminal=sys.stdout.isatty())
+
+    def __init__(self, file: IO[str] | None = None) -> None:
+        is_terminal = (file or sys.stdout).isatty()
+        super().__init__(file=file, markup=False, emoji=False, force_terminal=is_terminal)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As rich does, of what `visible` makes of the text."""
+        return super().render_str(visible(text), **options)
+
+
+def visible(text: str) -> str:
+    """The text with its control characters (C0 but line feed and tab, DEL, C1) written as escapes."""
+    return "".join(f"\\x{ord(one):02x}" if _is_control(one) else one for one in text)
+
+
+def _is_control(one: str) -> bool:
+    return (one < " " and one not in "\n\t") or "\x7f" <= one <= "\x9f"
+
+
+def plain_console() -> PlainConsole:
+    """The console of a command."""
+    return PlainConsole()
 
 
 def prepare_environment() -> None:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
 
 from adiabatic_ray.object_stores import StorageError
+from adiabatic_ray.redaction import without_credentials
+
+from .environment import PlainConsole
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -46,6 +48,5 @@ def user_errors(command: Callable[Arguments, Result]) -> Callable[Arguments, Res
 
 
 def _say(text: str) -> None:
-    Console(file=sys.stderr, emoji=False, force_terminal=sys.stderr.isatty()).print(
-        text, style="red", markup=False, highlight=False, soft_wrap=True
-    )
+    text = without_credentials(text)
+    PlainConsole(file=sys.stderr).print(text, style="red", highlight=False, soft_wrap=True)

@@ -96,8 +96,8 @@ def check_command(command: SweepCommand, environment: Mapping[str, str]) -> None
         place = open_folder(folder) if folder is not None else None
         if isinstance(place, Path) and not place.is_absolute():
             raise ValueError(
-                f"{option} of a submitted sweep must be an absolute path that all nodes see, or a URI, got {folder!r}; a "
-                "job's working directory is a temporary copy that is deleted with the job: give a folder of the "
+                f"{option} of a submitted sweep must be an absolute path that all nodes see, or a URI, got {folder!r}; "
+                "a job's working directory is a temporary copy that is deleted with the job: give a folder of the "
                 "shared storage, such as /shared/sweeps/demo"
             )
     for name, uri in (

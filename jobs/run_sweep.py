@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from adiabatic_ray.redaction import without_credentials
 from adiabatic_ray.storage import open_folder
 
 from .dry_run import print_dry_run
@@ -35,9 +36,7 @@ OverridesOption = Annotated[
 ]
 BanksOption = Annotated[
     str | None,
-    typer.Option(
-        "--banks", help="Folder of passage banks, shared by sweeps, given as --out is; default: beside --out."
-    ),
+    typer.Option("--banks", help="Folder of passage banks, shared by sweeps, given like --out; default: beside it."),
 ]
 OutOption = Annotated[
     str | None,
@@ -79,10 +78,7 @@ def sweep(
         return
     results_folder = open_folder(out) if out else Path("results") / spec.name
     banks_folder = open_folder(banks) if banks else results_folder.resolve().parent / "banks"
-    for folder in (
-        results_folder,
-        banks_folder,
-    ):  # before anything is loaded: minutes later it would be late to hear of it
+    for folder in (results_folder, banks_folder):  # before anything is loaded: later it would be late to hear of it
         folder.mkdir(parents=True, exist_ok=True)
     prepare_environment()
     from adiabatic_ray.on_ray.cluster import start_ray  # heavy: only once the specification is known to be right
@@ -117,7 +113,7 @@ def sweep(
     interface = (sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri)
     for title, text in (
         ("\nReport:   ", shlex.quote(str(report.html))),
-        ("MLflow UI:", tracker.uri if is_server else shlex.join(interface)),
+        ("MLflow UI:", without_credentials(tracker.uri if is_server else shlex.join(interface))),
         ("Parquet:  ", shlex.join((sys.executable, "-c", read))),
     ):
         console.print(f"{title}  {text}", soft_wrap=True, markup=False, highlight=False)

@@ -16,7 +16,6 @@ from planted_xnli import Look, write_xnli
 from typer.testing import CliRunner
 
 from adiabatic_ray import results
-from adiabatic_ray.schemas import TABLES
 from analysis import report_languages
 from analysis.curves import rate_table
 from analysis.load import load_sweep
@@ -233,25 +232,16 @@ def test_names_with_html_in_them_stay_names(tmp_path):
     write_planted(tmp_path, Plan(FALLING, seeds=(0, 1), change={(3e-7, 1): "FAILED"}))
     content = json.loads((tmp_path / "sweep.json").read_text())
     content["spec"] |= {"question": f"Why {HOSTILE}?"}
-    old, new = content["trial_ids"][2], f"lr1e-07-{HOSTILE.replace('/', '')}"
-    content["trial_ids"][2] = new
     content["provenance"] |= {"argv": ["run", HOSTILE], "host": HOSTILE, "commit": HOSTILE}
     (tmp_path / "sweep.json").write_text(json.dumps(content))
     for path in tmp_path.glob("failures/*.json"):
         failure = {"trial_id": path.stem, "error": f"{HOSTILE} & more"}
         path.write_text(json.dumps(failure))
-    for table in ("trials", "scores", "aggregates", "curves", "drift", "influence"):
-        path = results.table_path(tmp_path, table, old)
-        rows = pq.read_table(path).to_pandas().assign(trial_id=new)
-        results.write_table(tmp_path, table, new, pq.read_table(path).set_column(
-            TABLES[table].get_field_index("trial_id"), "trial_id", [[new] * len(rows)]
-        ).to_pylist())  # fmt: skip
-        path.unlink()
     report = write_report(tmp_path, num_resamples=100)
     page = parsed(report)
     assert not any(tag == "img" for tag, _ in page.elements)
     assert len(page.named("script")) == 1 and "alert" not in page.named("script")[0]
-    assert any(HOSTILE in text for text in page.named("p")) and new in page.named("th")
+    assert any(HOSTILE in text for text in page.named("p"))
     outside_fences = "".join(report.markdown.read_text().split("```")[::2])
     assert HOSTILE.partition("<")[2][:10] in outside_fences
     assert "<script" not in outside_fences and "<img" not in outside_fences

@@ -110,9 +110,9 @@ def download(spec: BackboneSpec) -> Path:
                 hf_hub_download(spec.name, file, revision=commit)
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise ValueError(
-            f"a hub backbone needs {CONFIG_FILE}, {TOKENIZER_FILE} and {WEIGHTS_FILE} from the hub or its cache, got "
-            f"{type(error).__name__} for {spec.name} at revision {spec.revision}: {error}; check name, revision and "
-            "network, or set source 'folder' and name to a local copy"
+            f"a hub backbone needs {CONFIG_FILE}, {TOKENIZER_FILE} and {WEIGHTS_FILE} (pickled weights are never read) "
+            f"from the hub or its cache, got {type(error).__name__} for {spec.name} at revision {spec.revision}: "
+            f"{error}; check name, revision and network, or set source 'folder' and name to a local copy"
         ) from error
     return folder
 
@@ -123,6 +123,12 @@ def _weight_files(spec: BackboneSpec, folder: Path) -> list[Path]:
     in_shards = index.is_file() and not (folder / WEIGHTS_FILE).is_file()  # transformers' order too
     weights = _shard_names(index) if in_shards else [WEIGHTS_FILE]
     absent = [file for file in (CONFIG_FILE, TOKENIZER_FILE, *weights) if not (folder / file).is_file()]
+    pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
+    if pickled and set(absent) & set(weights):
+        raise ValueError(
+            f"weights must be stored as safetensors, got {spec.name} with {', '.join(pickled[:3])} alone: unpickling "
+            f"can run code, so such a file is never read; if you trust it, {_SAVE_AGAIN}"
+        )
     if absent:
         raise ValueError(
             f"a backbone folder must hold {CONFIG_FILE}, {TOKENIZER_FILE} and {WEIGHTS_FILE}, "
@@ -133,9 +139,13 @@ def _weight_files(spec: BackboneSpec, folder: Path) -> list[Path]:
 
 def _shard_names(index: Path) -> list[str]:
     try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        strays = [name for name in names if Path(name).name != name]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{INDEX_FILE} must map tensors to files, got {error!r}; {_SAVE_AGAIN}") from error
+    if strays:
+        raise ValueError(f"{INDEX_FILE} must name files of its own folder, got {strays[0]!r:.80}; {_SAVE_AGAIN}")
+    return names
 
 
 def _check_stored_types(spec: BackboneSpec, files: Sequence[Path]) -> None:

@@ -129,6 +129,8 @@ def write_towers(folder: Path, backbone: Backbone, changed: Mapping[str, np.ndar
     config = transformers_config(backbone.config)
     model_class, arguments = model_class_of(config)
     config.architectures, config.dtype = [model_class.__name__], torch.float32
+    if hasattr(config, "auto_map"):
+        del config.auto_map  # names code of the backbone's owner, which was not run here and is not passed on
     model_arguments = {name: value for name, value in arguments.items() if name == "add_pooling_layer"}
     of_queries, of_passages = query_part(changed), passage_part(changed)
     untuned = {name: backbone.weights[name] for name in {**of_queries, **of_passages}}
@@ -269,7 +271,7 @@ def _padding_token(tokenizer_json: str) -> str:
 
 def _check_token_ids(folder: Path, backbone: Backbone) -> None:
     """By what transformers makes of the files: it rebuilds tokenizers, differently from version to version."""
-    read: Any = AutoTokenizer.from_pretrained(folder)
+    read: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     prefix = backbone.spec.query_prefix
     got = read([prefix + text for text in _PROBES], truncation=True)["input_ids"]
     wanted = backbone.tokenize(_PROBES, prefix)

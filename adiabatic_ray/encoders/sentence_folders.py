@@ -79,6 +79,9 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
         for module in modules
     ):
         raise ValueError(f"{path} must be a list of modules with type and path, got {modules!r:.200}; save it again")
+    for module in modules:
+        if Path(module["path"]).is_absolute() or ".." in Path(module["path"]).parts:
+            raise ValueError(f"{path} must name folders below its own, got {module['path']!r:.80}; save it again")
     return modules
 
 

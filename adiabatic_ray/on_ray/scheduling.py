@@ -21,6 +21,7 @@ from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
 from adiabatic_ray.on_ray.scoring_desk import SharedSets
 from adiabatic_ray.on_ray.searcher import TrialSearcher
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
+from adiabatic_ray.redaction import without_credentials
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec
 from adiabatic_ray.storage import Location, node_folder
@@ -115,7 +116,7 @@ def schedule(
             report = {
                 "trial_id": trial_id,
                 "status": "FAILED",
-                "error": str(result.error),
+                "error": without_credentials(str(result.error)),
                 "provenance": dict(recorded),
             }
             results.write_json(out / "failures" / f"{trial_id}.json", report)

@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from mlflow.tracking import MlflowClient
 
 from adiabatic_ray import results
 from adiabatic_ray.events import EpochEvent
+from adiabatic_ray.redaction import without_credentials
+from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.statistics import drift, metrics, significance
 from adiabatic_ray.storage import Location, local_folder, node_folder
@@ -102,8 +105,9 @@ class Tracker:
         except Exception as error:
             self._usable = False
             self._warn(
-                f"MLflow at {self.uri} cannot be used ({type(error).__name__}: {_first_line(error):.200}); the "
-                f"sweep goes on, its results are in Parquet. When MLflow is back: adiabatic sync {self._out}"
+                f"MLflow at {without_credentials(self.uri)} cannot be used ({type(error).__name__}: "
+                f"{_first_line(error):.200}); the sweep goes on, its results are in Parquet. When MLflow is back: "
+                f"adiabatic sync {self._out}"
             )
 
     def _open(self) -> None:
@@ -186,8 +190,23 @@ class Tracker:
     def _finish(self, report: Location | None) -> None:
         if report is not None:
             with local_folder(report) as files:
+                self._check_artifacts(files)
                 self._client.log_artifacts(self._parent, str(files), "report")
         self._client.set_terminated(self._parent)
+
+    def _check_artifacts(self, report: Path) -> None:
+        """Nothing is copied to where only a database that came with the results says, nor what a link points to."""
+        if links := [str(path) for path in (report, *report.rglob("*")) if path.is_symlink()]:
+            raise ResultsError(f"a report holds files of its own, got the link {links[0]}; remove it")
+        folder, target = (
+            (node_folder(self._out) / "mlflow").as_uri(),
+            self._client.get_run(self._parent).info.artifact_uri,
+        )
+        if self.uri == default_uri(self._out) and (not target.startswith(f"{folder}/") or ".." in target):
+            raise ResultsError(
+                f"MLflow beside the results keeps the report below {folder}, got {target}: its database was made "
+                f"elsewhere; delete {self._out / 'mlflow.db'} and run adiabatic sync {self._out}"
+            )
 
 
 def sync(out: Location, uri: str | None) -> int:
@@ -197,7 +216,7 @@ def sync(out: Location, uri: str | None) -> int:
         Number of trials written.
 
     Raises:
-        ValueError: no results there, or MLflow cannot be reached.
+        ValueError: no results there, MLflow cannot be reached, or the report would be copied to or from elsewhere.
     """
     finished = results.finished_trials(out)
     failed = dict.fromkeys(results.failed_trials(out), TrialStatus.FAILED)
@@ -210,7 +229,8 @@ def sync(out: Location, uri: str | None) -> int:
         tracker.finish(report if report.is_dir() else None)
     except mlflow.exceptions.MlflowException as error:
         raise ValueError(
-            f"MLflow must answer at {tracker.uri}, got {_first_line(error):.300}; start it, or give --tracking-uri"
+            f"MLflow must answer at {without_credentials(tracker.uri)}, got {_first_line(error):.300}; start it, or "
+            "give --tracking-uri"
         ) from error
     return len(finished) + len(failed)
 
@@ -275,7 +295,7 @@ def _curve_metrics(out: Location, trial_id: str) -> list[Metric]:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "no message")
+    return without_credentials(next(iter(str(error).splitlines()), "no message"))
 
 
 def _milliseconds(moment: datetime) -> int:
