@@ -56,8 +56,11 @@ class TrialSearcher(Searcher):
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the results folder says it all."""
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's configuration; none: wait for one that is in flight; FINISHED: the search is over."""
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's configuration, a mapping; None: wait for one in flight; FINISHED: the search is over.
+
+        Ray's own signature leaves FINISHED, a string, out.
+        """
         num_in_flight = len(self._running) - len(self._failed)
         if self.is_over or len(self._finished) + len(self._running) >= self._search.max_trials:
             return self._over("the budget is spent")

@@ -69,7 +69,7 @@ class DryRun:
         per_trial = 3 * self.tuning_tokens_per_epoch * num_epochs + self.evaluation_tokens
         of_passages = 3 * self.passage_tokens_per_epoch * num_epochs + self.evaluation_passage_tokens
         tokens = sum(bank.num_tokens for bank in self.banks) + self.evaluation_tokens
-        tokens += per_trial * self.most_trials + of_passages * self.num_both * self.most_trials / len(self.trials)
+        tokens += per_trial * self.most_trials + of_passages * (self.num_both * self.most_trials // len(self.trials))
         return float(tokens) * self.flops_per_token
 
 

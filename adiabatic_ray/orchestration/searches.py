@@ -58,8 +58,11 @@ def open_search(rules: RateSearch, openings: Mapping[str, TrialSpec], out: Locat
     Raises:
         ResultsError: a table that is damaged or of another schema version.
     """
-    settings = tuple({trial.setting: trial for trial in reversed(openings.values())}.values())[::-1]
-    finished = finished_of(out, (trial.setting for trial in settings))
+    first_of: dict[str, TrialSpec] = {}
+    for trial in openings.values():
+        first_of.setdefault(trial.setting, trial)
+    settings = tuple(first_of.values())
+    finished = finished_of(out, first_of)
     done = {one.trial.trial_id for one in finished}
     return Search(
         rules,
