@@ -62,7 +62,7 @@ def plot_coordinates(evidences: Sequence[Evidence], path: Path, *, level: float 
     first = figure.axes[0]
     values = [100 * value for one in of_criterion for value in one.mean_R if np.isfinite(value)]
     first.set_ylim(max(min(values), -abs(100 * LOWEST_LEVELS * level)) - 0.3, max(*values, 0) + 0.3)
-    first.set_ylabel(f"improvement of mean PND, %: {criterion}")
+    first.set_ylabel(f"improvement of mean PND, %\n{criterion}")
     figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=150)
