@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from typing import IO, Any
+from collections.abc import Iterator
+from typing import IO
 from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.text import Text
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class PlainConsole(Console):
@@ -23,18 +27,15 @@ class PlainConsole(Console):
         is_terminal = (file or sys.stdout).isatty()
         super().__init__(file=file, markup=False, emoji=False, force_terminal=is_terminal)
 
-    def render_str(self, text: str, **options: Any) -> Text:
-        """As rich does, of what `visible` makes of the text."""
-        return super().render_str(visible(text), **options)
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """As rich does, of what `visible` makes of each text; rich's own orders to the terminal stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
 def visible(text: str) -> str:
     """The text with its control characters (C0 but line feed and tab, DEL, C1) written as escapes."""
-    return "".join(f"\\x{ord(one):02x}" if _is_control(one) else one for one in text)
-
-
-def _is_control(one: str) -> bool:
-    return (one < " " and one not in "\n\t") or "\x7f" <= one <= "\x9f"
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def plain_console() -> PlainConsole:
