@@ -164,12 +164,13 @@ def how_to_redo(path: Path) -> str:
 
 def _read_file(path: Path, wanted: pa.Schema) -> pa.Table:
     try:
-        found = pq.read_schema(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        found = file.schema_arrow
         _check_version(path, (found.metadata or {}).get(b"schema_version", b"").decode())
         missing = sorted(set(wanted.names) - set(found.names))
         if missing:
             raise ResultsError(f"{path} must have the columns of its table, got none of {missing}; {how_to_redo(path)}")
-        table = pq.read_table(path, columns=wanted.names, page_checksum_verification=True).cast(wanted)
+        table = file.read(columns=wanted.names).select(wanted.names).cast(wanted)
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -29,9 +29,9 @@ def degraded_curve(evidence: Evidence, curve: MeanCurve) -> MeanCurve:
     counts_T = table[curve.criterion.column("degraded")].to_numpy(dtype=np.float64)
     value_T = np.where(is_diverged_T, -np.inf, -counts_T / curve.num_language_pairs)
     rates_T = table["learning_rate"].to_numpy(dtype=np.float64)
-    noise_BT = np.zeros((evidence.num_resamples, len(chosen)))
+    no_noise_BR = np.zeros((evidence.num_resamples, len(curve.rates_R)))
     rng = np.random.default_rng([evidence.seed, 3])
-    _, mean_R, replicates_BR, _ = redraw_seeds(rates_T, value_T, noise_BT, rng)
+    _, mean_R, replicates_BR, _ = redraw_seeds(rates_T, value_T, no_noise_BR, rng)
     return replace(curve, mean_R=mean_R, replicates_BR=replicates_BR, by_seed=by_seed_of(table, value_T))
 
 

@@ -143,9 +143,9 @@ class Evidence:
         table = of_group.loc[chosen]
         rates_T = table["learning_rate"].to_numpy(dtype=np.float64)
         rng = _seed_stream(self.seed, group)
-        rates_R, mean_RK, replicates_BRK, seeds_R = redraw_seeds_of_all(
-            rates_T, improvement_TK[:, known_K], noise_TPK, rng
-        )
+        known_TK = improvement_TK[:, known_K]
+        _, noise_RPK = _finite_means(rates_T, known_TK.min(axis=1), noise_TPK)
+        rates_R, mean_RK, replicates_BRK, seeds_R = redraw_seeds_of_all(rates_T, known_TK, noise_RPK, rng)
         num_clusters = next(
             len(one.influence_C) for (which, _), one in self.influences[chosen[0]].parts.items() if which == criterion
         )
@@ -271,26 +271,27 @@ def resample_curve(
     Returns:
         rates_R going up, mean_R, replicates_BR, seeds_R (trials at each rate).
     """
-    weights_BC = centred_weights(seed, influence_TC.shape[1], num_resamples)
-    return redraw_seeds(rates_T, improvement_T, weights_BC @ influence_TC.T, _seed_stream(seed, stream))
+    rates_R, influence_RC = _finite_means(rates_T, improvement_T, influence_TC)
+    noise_BR = centred_weights(seed, influence_TC.shape[1], num_resamples) @ influence_RC.T
+    return redraw_seeds(rates_T, improvement_T, noise_BR, _seed_stream(seed, stream))
 
 
 def redraw_seeds(
-    rates_T: Floats, improvement_T: Floats, noise_BT: Floats, rng: np.random.Generator
+    rates_T: Floats, improvement_T: Floats, noise_BR: Floats, rng: np.random.Generator
 ) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
-    """`resample_curve` from the noise that the clusters give each trial."""
-    found = redraw_seeds_of_all(rates_T, improvement_T[:, None], noise_BT.T[:, :, None], rng)
+    """`resample_curve` from the noise that the clusters give the mean of each rate's trials that did not diverge."""
+    found = redraw_seeds_of_all(rates_T, improvement_T[:, None], noise_BR.T[:, :, None], rng)
     return found[0], found[1][:, 0], found[2][:, :, 0], found[3]
 
 
 def redraw_seeds_of_all(
-    rates_T: Floats, improvement_TK: Floats, noise_TBK: NDArray[np.floating[Any]], rng: np.random.Generator
+    rates_T: Floats, improvement_TK: Floats, noise_RBK: NDArray[np.floating[Any]], rng: np.random.Generator
 ) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
     """The same for many curves of the same trials, whose seeds are redrawn together: rates_R, mean_RK, values_BRK."""
     diverged_T = np.isneginf(improvement_TK).any(axis=1)
     rates_R, rate_of_T = np.unique(rates_T, return_inverse=True)
     seeds_R = np.bincount(rate_of_T).astype(np.int64)
-    num_resamples, num_curves = noise_TBK.shape[1:]
+    num_resamples, num_curves = noise_RBK.shape[1:]
     mean_RK, replicates_BRK = np.empty((len(rates_R), num_curves)), np.empty((num_resamples, len(rates_R), num_curves))
     for place, num_seeds in enumerate(seeds_R):
         of_rate_T = rate_of_T == place
@@ -298,7 +299,7 @@ def redraw_seeds_of_all(
         num_finite = int(finite_T.sum())
         mean_RK[place] = improvement_TK[of_rate_T].mean(axis=0)
         if num_finite:
-            replicates_BRK[:, place] = improvement_TK[finite_T].mean(axis=0) + noise_TBK[finite_T].mean(axis=0)
+            replicates_BRK[:, place] = improvement_TK[finite_T].mean(axis=0) + noise_RBK[place]
         else:
             replicates_BRK[:, place] = -np.inf
         if num_finite > 1:
@@ -309,6 +310,23 @@ def redraw_seeds_of_all(
             is_broken_B = rng.random(num_resamples) >= (num_finite / num_seeds) ** num_seeds
             replicates_BRK[is_broken_B, place] = -np.inf
     return rates_R, mean_RK, replicates_BRK, seeds_R
+
+
+def _finite_means(
+    rates_T: Floats, improvement_T: Floats, values_TX: NDArray[np.floating[Any]]
+) -> tuple[Floats, NDArray[np.floating[Any]]]:
+    """Rates, going up, and at each the mean over the trials that did not diverge, 0 where all did.
+
+    What the clusters do to a rate is linear in its trials: their mean is resampled, not each of them.
+    """
+    rates_R, rate_of_T = np.unique(rates_T, return_inverse=True)
+    finite_T = ~np.isneginf(improvement_T)
+    mean_RX = np.zeros((len(rates_R), *values_TX.shape[1:]), values_TX.dtype)
+    for place in range(len(rates_R)):
+        chosen_T = finite_T & (rate_of_T == place)
+        if chosen_T.any():
+            mean_RX[place] = values_TX[chosen_T].mean(axis=0)
+    return rates_R, mean_RX
 
 
 def _seed_stream(seed: int, name: str) -> np.random.Generator:
