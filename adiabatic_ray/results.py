@@ -98,8 +98,8 @@ def failed_trials(out: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ResultsError: a report that is damaged, or a row of another schema version.
     """
-    done = finished_trials(out)
     paths = sorted((out / "failures").glob("*.json"))
+    done = finished_trials(out) if paths else {}
     fix = "delete it: the trial counts as missing then, and the sweep runs it again"
     return {path.stem: _read_json(path, fix) for path in paths if path.stem not in done}
 

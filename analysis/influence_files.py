@@ -103,5 +103,7 @@ class _Lists:
         if (self._offsets[rows_K + 1] - starts_K != length).any():
             return None
         if (np.diff(rows_K) == 1).all():
-            return np.asarray(self._values[starts_K[0] : starts_K[0] + len(rows_K) * length].reshape(len(rows_K), length))
+            return np.asarray(
+                self._values[starts_K[0] : starts_K[0] + len(rows_K) * length].reshape(len(rows_K), length)
+            )
         return np.stack([self._values[start : start + length] for start in starts_K])
