@@ -126,7 +126,7 @@ class Section:
     """A part of the page with a place in its list of contents."""
 
     key: str
-    """Unique on the page, letters and hyphens: its anchor."""
+    """Unique in its part, letters and hyphens: its anchor."""
     title: str
     blocks: tuple[Block, ...]
     sources: tuple[str, ...] = ()
@@ -148,6 +148,21 @@ class Page:
 
     title: str
     parts: tuple[Part, ...]
+
+
+def by_group(parts: Sequence[tuple[str, Sequence[Block]]], num_open: int) -> list[Block]:
+    """Blocks of each group of settings under its name: the first ones open, the others folded; one group needs no name.
+
+    Args:
+        parts: name and blocks of each group.
+        num_open: how many stand open.
+    """
+    if len(parts) == 1:
+        return list(parts[0][1])
+    made: list[Block] = []
+    for place, (name, blocks) in enumerate(parts):
+        made += [Paragraph(name, "heading"), *blocks] if place < num_open else [Fold(name, tuple(blocks))]
+    return made
 
 
 def text_table(caption: str, titles: Sequence[str], rows: Sequence[Sequence[str | Cell]], alignment: str = "") -> Table:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from .interval import estimate, interval
 from .level import NOTHING_TO_ESTIMATE, Boundary
 from .material import Material
 from .page import Beside, Block, Bullets, Fold, Paragraph, Picture, Section, Table, text_table
@@ -24,18 +25,17 @@ DEFINITION = (
 )
 
 
-def boundary_section(material: Material, prefix: str = "") -> Section:
+def boundary_section(material: Material) -> Section:
     """Sentences first, then the picture and the table.
 
     Args:
         material: of the sweep.
-        prefix: of the section's key.
     """
     boundaries = material.boundaries
     blocks: list[Block] = []
     if not boundaries:
         blocks.append(Paragraph(f"No boundary: {NOTHING_TO_ESTIMATE}.", "verdict"))
-        return Section(f"{prefix}boundary", "Boundary", tuple(blocks))
+        return Section("boundary", "Boundary", tuple(blocks))
     sentences = [sentence(boundary) for boundary in boundaries]
     firsts = list({boundary.group: place for place, boundary in reversed(list(enumerate(boundaries)))}.values())
     firsts.sort()
@@ -54,7 +54,7 @@ def boundary_section(material: Material, prefix: str = "") -> Section:
         f"has every field. Bootstrap: {boundaries[0].num_resamples:,} replicates, seed {boundaries[0].seed}. Again: "
         f"python -m analysis.boundary {material.sweep.out}",
     )
-    return Section(f"{prefix}boundary", "Boundary", tuple(blocks), sources)
+    return Section("boundary", "Boundary", tuple(blocks), sources)
 
 
 def range_picture(ranges: Sequence[Range]) -> Picture:
@@ -83,19 +83,6 @@ def ranges(material: Material, heading: str = "") -> list[Range]:
         found.append(Range(label, tip, boundary, list(curve.rates_R), heading or (about if has_groups else "")))
     order = list(dict.fromkeys(one.heading for one in found))
     return sorted(found, key=lambda one: order.index(one.heading))
-
-
-def estimate(boundary: Boundary) -> str:
-    """The rate, or on which side of the rates tried it lies."""
-    rate = format_rate(boundary.estimate)
-    return rate if boundary.censored == "none" else f"{boundary.censored} {rate}"
-
-
-def interval(boundary: Boundary) -> str:
-    """Both ends; an end outside the rates that were tried says so."""
-    ends = ((boundary.low, boundary.low_censored), (boundary.high, boundary.high_censored))
-    low, high = (format_rate(rate) if mark == "none" else f"{mark} {format_rate(rate)}" for rate, mark in ends)
-    return low if low == high else f"{low} to {high}"
 
 
 def boundary_table(boundaries: Sequence[tuple[str, Boundary]]) -> Table:

@@ -15,7 +15,7 @@ import pandas as pd
 from .curves import ALPHA, Criterion
 from .language_order import breaks, in_order, in_words
 from .material import LANGUAGE_AXES, Material
-from .page import Beside, Block, Cell, Fold, Paragraph, Scale, Section, Table
+from .page import Beside, Block, Cell, Paragraph, Scale, Section, Table, by_group
 from .shades import diverging
 from .terminal import percent
 from .wording import format_rate
@@ -31,13 +31,8 @@ _READING = (
 )
 
 
-def languages_section(material: Material, prefix: str = "") -> Section | None:
-    """Maps and per-language tables; None without scored language pairs.
-
-    Args:
-        material: of the sweep.
-        prefix: of the section's key.
-    """
+def languages_section(material: Material) -> Section | None:
+    """Maps and per-language tables; None without scored language pairs."""
     shown = [criterion for criterion in material.shown_criteria() if criterion in material.pairs]
     if not shown:
         return None
@@ -49,14 +44,11 @@ def languages_section(material: Material, prefix: str = "") -> Section | None:
         scale,
     ]
     mapped = [group for group in material.groups if maps_of(material, group, shown)]
-    for place, group in enumerate(mapped[:MAX_MAPPED_GROUPS]):
-        inside = [*maps_of(material, group, shown), *by_language(material, group, shown)]
-        if len(mapped) == 1:
-            blocks += inside
-        elif place < _OPEN_GROUPS:
-            blocks += [Paragraph(group, "heading"), *inside]
-        else:
-            blocks.append(Fold(group, tuple(inside)))
+    parts = [
+        (group, [*maps_of(material, group, shown), *by_language(material, group, shown)])
+        for group in mapped[:MAX_MAPPED_GROUPS]
+    ]
+    blocks += by_group(parts, _OPEN_GROUPS)
     if len(mapped) > MAX_MAPPED_GROUPS:
         left_out = "; ".join(mapped[MAX_MAPPED_GROUPS:])
         blocks.append(
@@ -72,7 +64,7 @@ def languages_section(material: Material, prefix: str = "") -> Section | None:
         "clustered_p), the improvement of the mean PND over the pairs of that language. In Python: "
         f"pandas.read_parquet({str(material.sweep.out / 'scores')!r}).",
     )
-    return Section(f"{prefix}languages", "Languages", tuple(blocks), sources)
+    return Section("languages", "Languages", tuple(blocks), sources)
 
 
 def rates_to_map(material: Material, group: str, criterion: Criterion) -> dict[float, str]:
