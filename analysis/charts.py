@@ -185,8 +185,8 @@ def _grid(plane: _Plane, chart: Chart) -> list[Markup]:
     for tick in plane.vertical.labels(LABEL_HEIGHT):
         y = plane.y(tick)
         parts.append(_path(f"M{LEFT:g},{y:.1f}H{WIDTH - RIGHT:g}", "zero" if chart.zero_line and not tick else "grid"))
-        sign = "+" if chart.is_percent and tick > 0 else ""
-        parts.append(_text(LEFT - 6, y + 4, f"{sign}{_plain(tick)}", "end"))
+        label = plain_percent(tick) if chart.is_percent else _plain(tick)
+        parts.append(_text(LEFT - 6, y + 4, label, "end"))
     floor = HEIGHT - BOTTOM
     for tick in plane.x_labels():
         x = plane.x(tick)
@@ -272,6 +272,11 @@ def _title(text: str) -> Markup:
 
 def _plain(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 else f"{round(value, 9):g}"
+
+
+def plain_percent(value: float) -> str:
+    """A percentage for an axis, with its sign."""
+    return f"+{_plain(value)}" if value > 0 else _plain(value)
 
 
 def short_rate(rate: float) -> str:

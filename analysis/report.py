@@ -17,11 +17,15 @@ from .page_html import render_html
 from .page_markdown import render_markdown
 from .plots import plot_curves, plot_heatmap
 from .report_boundary import boundary_section
+from .report_breaking import breaking_section
 from .report_cost import cost_section
+from .report_criteria import criteria_section
 from .report_curves import curves_section
 from .report_drift import drift_section
+from .report_gain import gain_section
 from .report_languages import languages_section
 from .report_provenance import provenance_section
+from .report_ratios import ratios_section
 from .report_settings import settings_section
 from .resample import NUM_RESAMPLES, Evidence
 from .wording import to_json
@@ -87,8 +91,12 @@ def write_report(out: Path, *, level: float = LEVEL, num_resamples: int = NUM_RE
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     provenance_section,
     boundary_section,
+    criteria_section,
+    ratios_section,
     curves_section,
+    gain_section,
     languages_section,
+    breaking_section,
     settings_section,
     drift_section,
     cost_section,

@@ -12,9 +12,11 @@ import math
 import numpy as np
 import pandas as pd
 
+from .aggregates import LANGUAGE_AXES
 from .curves import ALPHA, Criterion
+from .interval import estimate, interval_of
 from .language_order import breaks, in_order, in_words
-from .material import LANGUAGE_AXES, Material
+from .material import Material
 from .page import Beside, Block, Cell, Paragraph, Scale, Section, Table, by_group
 from .shades import diverging
 from .terminal import percent
@@ -140,11 +142,9 @@ def by_language(material: Material, group: str, shown: list[Criterion]) -> list[
 
 
 def language_boundaries(material: Material, group: str, criterion: Criterion, axis: str) -> dict[str, str]:
-    """Language -> its own boundary in words, for the last column of a per-language table; empty: no such column.
-
-    The one place where boundaries per language enter the report.
-    """
-    return {}
+    """Language -> its own boundary, for the last column of a per-language table; empty: no such column."""
+    rows = material.by_rank(group, criterion, axis).dropna(subset=["estimate"]).to_dict("records")
+    return {str(row["member"]): estimate(interval_of(row)) for row in rows}
 
 
 def _language_table(material: Material, group: str, rows: pd.DataFrame, criterion: Criterion, axis: str) -> Table:
@@ -189,7 +189,8 @@ def _cell(values: Values | None, name: str) -> Cell:
     mean, low, high, significant, seeds = values
     if math.isnan(mean):
         return Cell("-", f"{name}: no untuned error")
-    between = f" (95% {percent(low)} to {percent(high)})" if math.isfinite(low) and math.isfinite(high) else ""
+    what = "95%" if seeds == 1 else "hull of the seeds' 95% intervals,"
+    between = f" ({what} {percent(low)} to {percent(high)})" if math.isfinite(low) and math.isfinite(high) else ""
     tested = f", {significant:.0f} of {seeds:.0f} seeds significant" if seeds > 1 else ""
     tested = tested or (", significant" if significant else ", not significant")
     return Cell(
