@@ -89,8 +89,8 @@ def write_report(out: Path, *, level: float = LEVEL, num_resamples: int = NUM_RE
 
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
-    provenance_section,
     boundary_section,
+    provenance_section,
     criteria_section,
     ratios_section,
     curves_section,

@@ -1,4 +1,4 @@
-"""Section of the report: the boundary in a sentence, all boundaries on one axis, and as a table."""
+"""First section of the report: the boundary in a sentence, all boundaries on one axis, and as a table."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .material import Material
 from .page import Beside, Block, Bullets, Fold, Paragraph, Picture, Section, Table, text_table
 from .range_chart import Range, draw_ranges
 from .resample import MeanCurve
+from .terminal import completeness_line
 from .wording import format_rate, sentence
 
 _MANY = 6
@@ -30,7 +31,8 @@ DEFINITION = (
 def boundary_section(material: Material) -> Section:
     """Sentences first, then the picture and the table."""
     boundaries = material.boundaries
-    blocks: list[Block] = []
+    is_whole = material.sweep.completeness.is_whole
+    blocks: list[Block] = [] if is_whole else [Paragraph(completeness_line(material.sweep), "warning")]
     if not boundaries:
         blocks.append(Paragraph(f"No boundary: {NOTHING_TO_ESTIMATE}.", "verdict"))
         return Section("boundary", "Boundary", tuple(blocks))

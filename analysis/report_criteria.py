@@ -54,9 +54,9 @@ def table_of(rows: pd.DataFrame, criterion: Criterion) -> Table:
         rows: of `boundary_tables.boundary_table`.
         criterion: for the caption.
     """
-    has_groups = rows["group"].nunique() > 1
+    has_groups, has_seeds = rows["group"].nunique() > 1, bool(rows["seed_low"].notna().any())
     titles = [*(["settings"] if has_groups else []), "criterion", "rate", "95% interval", "rates on either side"]
-    titles += ["crossings of single seeds", "interval covers", "in words"]
+    titles += [*(["crossings of single seeds"] if has_seeds else []), "interval covers", "in words"]
     lines = [
         [
             *([str(row["group"])] if has_groups else []),
@@ -64,13 +64,15 @@ def table_of(rows: pd.DataFrame, criterion: Criterion) -> Table:
             estimate(interval_of(row)),
             interval(interval_of(row)),
             _between(row["rate_before"], row["rate_after"]),
-            _seeds(row["seed_low"], row["seed_high"]),
+            *([_seeds(row["seed_low"], row["seed_high"])] if has_seeds else []),
             str(row["covers"]),
             str(row["words"]),
         ]
         for row in rows.to_dict("records")
     ]
-    return text_table(f"{criterion}: all criteria", titles, lines, "<" * (1 + has_groups) + ">>>><<")
+    return text_table(
+        f"{criterion}: all criteria", titles, lines, "<" * (1 + has_groups) + ">" * (3 + has_seeds) + "<<"
+    )
 
 
 def _reading(material: Material) -> str:

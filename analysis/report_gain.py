@@ -1,4 +1,4 @@
-"""Section of the report: the gain on the tuned set against its price in the languages, and where gain begins."""
+"""Section of the report: the gain on the tuned set against its price in the languages, and its lower end."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _FEW = 12
 """Rows of a table that stands open, and sentences that stand open."""
 _READING = (
     "Every finished trial is a point: improvement of PND on the set it was tuned on (up) against the improvement of "
-    "the mean PND over language pairs (right). A trial is on the front when no other one is at least as good in both and "
-    "better in one. Single trials, noise and all: with many of them the front leans to the lucky ones."
+    "the mean PND over language pairs (right). A trial is on the front when no other one is at least as good in both "
+    "and better in one. Single trials, noise and all: with many of them the front leans to the lucky ones."
 )
 _HARMLESS = (
     "Nothing degraded: no language pair by the clustered test (false discovery rate 5% over the pairs of a set and "
@@ -82,7 +82,9 @@ def _sentences(material: Material, best: pd.DataFrame, floor: pd.DataFrame) -> l
             text = f"{_best(row)}: no rate that was tried gains more"
         else:
             text = f"{_best(row)}; {free}"
-        begin = f" Where gain begins: {begins[group]}." if group in begins else ""
+        begin = (
+            f" Lower end of the gain, followed down from its highest point: {begins[group]}." if group in begins else ""
+        )
         found.append(f"{where}{absent}{text} ({measure}).{begin}")
     return found
 
@@ -158,7 +160,14 @@ def _front_table(front: pd.DataFrame, has_groups: bool) -> Table:
 def _gain_table(best: pd.DataFrame, floor: pd.DataFrame) -> Table:
     begins = {(row["group"], row["measure"]): row for row in _records(floor)}
     has_groups = best["group"].nunique() > 1
-    titles = [*(["settings"] if has_groups else []), "measure", "gain begins", "95% interval", "best rate", "gain %"]
+    titles = [
+        *(["settings"] if has_groups else []),
+        "measure",
+        "lower end of gain",
+        "95% interval",
+        "best rate",
+        "gain %",
+    ]
     titles += ["95% interval of gain", "seeds", "rate of highest gain", "highest gain %", "pairs degraded there"]
     rows = []
     for row in _records(best):
@@ -180,9 +189,7 @@ def _gain_table(best: pd.DataFrame, floor: pd.DataFrame) -> Table:
                 Cell(str(row["num_degraded_there"])),
             ]
         )
-    caption = (
-        "Where gain on the tuned set begins, the best rate with nothing degraded, and the highest gain at any price"
-    )
+    caption = "Lower end of the gain on the tuned set, best rate with nothing degraded, highest gain at any price"
     return text_table(caption, titles, rows, "<" * (1 + has_groups) + ">" * 9)
 
 
