@@ -143,10 +143,8 @@ def _members(evidence: Evidence, group: str, criterion: Criterion, axis: str) ->
         yield from evidence.pair_curves(group, criterion)
         return
     place = ("query language", "passage language").index(axis)
-    for language in dict.fromkeys(pair[place] for pair in evidence.pair_keys(criterion)):
-        curve = evidence.curve(group, criterion, Part(axis, language))
-        if curve is not None:
-            yield curve
+    languages = dict.fromkeys(pair[place] for pair in evidence.pair_keys(criterion))
+    yield from evidence.curves(group, criterion, [Part(axis, language) for language in languages])
 
 
 def _row(rule: Rule, curve: MeanCurve, found: Crossing, by_seed: dict[int, float]) -> dict[str, object]:

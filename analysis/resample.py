@@ -31,7 +31,7 @@ import functools
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,9 @@ from .load import Sweep
 
 NUM_RESAMPLES = 2000
 """Replicates: 50 lie beyond each end of a 95% interval."""
+
+Resampled: TypeAlias = tuple[Floats, Floats, Floats, NDArray[np.int64]]
+"""Rates going up, mean at each, replicates, trials at each rate."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,8 @@ class GroupTrials:
     def by_seed(self, improvement_T: Floats) -> dict[int, tuple[Floats, Floats]]:
         """Rates, going up, and improvements of each seed of the tuning; nothing with one."""
         seeds: Sequence[int] = np.unique(self.seeds_T).tolist()
-        if len(seeds) < 2:
-            return {}
         order_T = np.argsort(self.rates_T, kind="stable")
-        kept = {seed: order_T[self.seeds_T[order_T] == seed] for seed in seeds}
+        kept = {seed: order_T[self.seeds_T[order_T] == seed] for seed in seeds if len(seeds) > 1}
         return {seed: (self.rates_T[own], improvement_T[own]) for seed, own in kept.items()}
 
 
@@ -151,21 +152,28 @@ class Evidence:
         key = group, criterion, part
         if key in self.computed:
             return self.computed[key]
-        curve = self._curve(group, criterion, part)
+        curve = next(iter(self.curves(group, criterion, [part])), None)
         if curve is not None and part in (WHOLE, TRIPLETS):
             self.computed[key] = curve
         return curve
 
-    def _curve(self, group: str, criterion: Criterion, part: Part) -> MeanCurve | None:
-        if group not in self.of_group or not (chosen := self.scored(group, criterion, part)).trial_ids:
-            return None
-        trials = [self.influences[i].parts[criterion, part] for i in chosen.trial_ids]
-        improvement_T = np.array([trial.improvement for trial in trials])
-        influence_TC = np.stack([trial.influence_C for trial in trials])
-        options = {"num_resamples": self.num_resamples, "seed": self.seed}
-        resampled = resample_curve(chosen.rates_T, improvement_T, influence_TC, stream=group, **options)
-        sizes = trials[0].num_language_pairs, len(influence_TC[0])
-        return self._make(chosen, criterion, part, improvement_T, resampled, sizes)
+    def curves(self, group: str, criterion: Criterion, parts: Sequence[Part]) -> list[MeanCurve]:
+        """A curve for each part that has a result, their texts redrawn in one product."""
+        if group not in self.of_group:
+            return []
+        found = [(part, self.scored(group, criterion, part)) for part in parts]
+        found = [(part, chosen) for part, chosen in found if chosen.trial_ids]
+        trials = [[self.influences[i].parts[criterion, part] for i in chosen.trial_ids] for part, chosen in found]
+        samples = [
+            (chosen.rates_T, np.array([one.improvement for one in own]), np.stack([one.influence_C for one in own]))
+            for (_, chosen), own in zip(found, trials, strict=True)
+        ]
+        resampled = resample_curves(samples, num_resamples=self.num_resamples, seed=self.seed, stream=group)
+        sizes = [(own[0].num_language_pairs, len(own[0].influence_C)) for own in trials]
+        return [
+            self._make(chosen, criterion, part, sample[1], result, size)
+            for (part, chosen), sample, result, size in zip(found, samples, resampled, sizes, strict=True)
+        ]
 
     def scored(self, group: str, criterion: Criterion, part: Part) -> GroupTrials:
         """Trials of a group, with a rate above 0, that have a result for some language pairs of a criterion."""
@@ -226,7 +234,7 @@ class Evidence:
         criterion: Criterion,
         part: Part,
         improvement_T: Floats,
-        resampled: tuple[Floats, Floats, Floats, NDArray[np.int64]],
+        resampled: Resampled,
         sizes: tuple[int, int],
     ) -> MeanCurve:
         """A curve with what is known of its trials; `sizes`: language pairs and clusters."""
@@ -304,7 +312,7 @@ def mean_curves(
 
 def resample_curve(
     rates_T: Floats, improvement_T: Floats, influence_TC: Floats, *, num_resamples: int, seed: int, stream: str = ""
-) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+) -> Resampled:
     """Curve and its replicates from trials.
 
     Args:
@@ -318,14 +326,26 @@ def resample_curve(
     Returns:
         rates_R going up, mean_R, replicates_BR, seeds_R (trials at each rate).
     """
-    influence_RC = _finite_means(rates_T, improvement_T, influence_TC)
-    noise_BR = centred_weights(seed, influence_TC.shape[1], num_resamples) @ influence_RC.T
-    return redraw_seeds(rates_T, improvement_T, noise_BR, _seed_stream(seed, stream))
+    sample = rates_T, improvement_T, influence_TC
+    return resample_curves([sample], num_resamples=num_resamples, seed=seed, stream=stream)[0]
 
 
-def redraw_seeds(
-    rates_T: Floats, improvement_T: Floats, noise_BR: Floats, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+def resample_curves(
+    samples: Sequence[tuple[Floats, Floats, Floats]], *, num_resamples: int, seed: int, stream: str = ""
+) -> list[Resampled]:
+    """`resample_curve` for each of several curves of the same clusters, of which all have the same number."""
+    if not samples:
+        return []
+    influence_SC = np.concatenate([_finite_means(*sample) for sample in samples])
+    noise_BS = centred_weights(seed, influence_SC.shape[1], num_resamples) @ influence_SC.T
+    places = np.cumsum([len(np.unique(rates_T)) for rates_T, _, _ in samples])[:-1]
+    return [
+        redraw_seeds(rates_T, improvement_T, noise_BR, _seed_stream(seed, stream))
+        for (rates_T, improvement_T, _), noise_BR in zip(samples, np.split(noise_BS, places, axis=1), strict=True)
+    ]
+
+
+def redraw_seeds(rates_T: Floats, improvement_T: Floats, noise_BR: Floats, rng: np.random.Generator) -> Resampled:
     """`resample_curve` from the noise that the clusters give the mean of each rate's trials that did not diverge."""
     found = redraw_seeds_of_all(rates_T, improvement_T[:, None], noise_BR.T[:, :, None], rng)
     return found[0], found[1][:, 0], found[2][:, :, 0], found[3]
@@ -333,7 +353,7 @@ def redraw_seeds(
 
 def redraw_seeds_of_all(
     rates_T: Floats, improvement_TK: Floats, noise_RBK: NDArray[np.floating[Any]], rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+) -> Resampled:
     """The same for many curves of the same trials, whose seeds are redrawn together: rates_R, mean_RK, values_BRK."""
     diverged_T = np.isneginf(improvement_TK).any(axis=1)
     rates_R, rate_of_T = np.unique(rates_T, return_inverse=True)
