@@ -1,4 +1,4 @@
-"""Section of the report: which language pairs gain and lose, and which language breaks first.
+"""Section of the report: which language pairs and languages gain and lose, at which rate.
 
 Maps of all language pairs at up to three rates of a group: the best (highest improvement of the mean PND), the last
 that holds and the first that fails, both by the first relation's boundary and the same for every relation, so that maps
