@@ -38,9 +38,9 @@ def interval_of(row: Mapping[Any, Any], name: str = "estimate") -> Interval:
         row: with `low`, `high` and the three marks.
         name: column of the estimate.
     """
-    numbers = (float(row[column]) for column in (name, "low", "high"))
+    estimate, low, high = (float(row[column]) for column in (name, "low", "high"))
     marks = (cast("Censored", str(row[column])) for column in ("censored", "low_censored", "high_censored"))
-    return Interval(*numbers, *marks)
+    return Interval(estimate, low, high, *marks)
 
 
 def estimate(found: Interval) -> str:

@@ -44,7 +44,7 @@ def boundary_section(material: Material) -> Section:
     else:
         blocks.append(Bullets(tuple(sentences[place] for place in firsts), num_leads=len(firsts)))
         others = tuple(text for place, text in enumerate(sentences) if place not in firsts)
-        blocks.append(Fold(f"The other criteria ({len(others)})", (Bullets(others),)))
+        blocks.append(Fold(f"The other relations and measures ({len(others)})", (Bullets(others),)))
     pair = range_picture(ranges(material)), boundary_table([("", boundary) for boundary in boundaries])
     blocks += pair if len(material.groups) > 1 else [Beside(pair)]
     blocks.append(Paragraph(DEFINITION, "note"))
