@@ -13,6 +13,8 @@ from typing import Literal, TypeAlias
 
 from markupsafe import Markup
 
+_LONGEST_NUMBER = 5
+"""Characters of a number in a map."""
 Tone = Literal["plain", "heading", "verdict", "warning", "note"]
 
 
@@ -75,6 +77,12 @@ class Table:
     def name_width(self) -> int:
         """Characters of the longest name of a row."""
         return max((len(row[0].text) for row in self.rows), default=0)
+
+    @property
+    def end_width(self) -> int:
+        """Characters of the longest entry of the last column, where it is words and no number of a map; else 0."""
+        longest = max((len(row[-1].text) for row in self.rows), default=0)
+        return longest if longest > _LONGEST_NUMBER else 0
 
     @property
     def sides(self) -> str:
