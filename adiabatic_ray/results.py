@@ -129,10 +129,10 @@ def failed_trials(out: Location) -> dict[str, dict[str, Any]]:
     Raises:
         ResultsError: a report that is damaged, a row of another schema version, or an id that is none.
     """
-    done = finished_trials(out)
     paths = in_order(out / "failures", "*.json")
     for path in paths:
         check_file_id(path.stem, out / "failures")
+    done = finished_trials(out) if paths else {}
     fix = "delete it: the trial counts as missing then, and the sweep runs it again"
     return {path.stem: _read_json(path, fix) for path in paths if path.stem not in done}
 
@@ -207,12 +207,13 @@ def how_to_redo(path: Location) -> str:
 def _read_file(path: Location, wanted: pa.Schema) -> pa.Table:
     source = path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())  # an object in one go
     try:
-        found = pq.read_schema(source)
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        found = file.schema_arrow
         _check_version(path, (found.metadata or {}).get(b"schema_version", b"").decode())
         missing = sorted(set(wanted.names) - set(found.names))
         if missing:
             raise ResultsError(f"{path} must have the columns of its table, got none of {missing}; {how_to_redo(path)}")
-        table = pq.read_table(source, columns=wanted.names, page_checksum_verification=True).cast(wanted)
+        table = file.read(columns=wanted.names).select(wanted.names).cast(wanted)
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

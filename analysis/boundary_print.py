@@ -14,15 +14,8 @@ from .boundary_tables import boundary_table
 from .gains import best_rates, gain_floor
 from .ratios import boundary_ratios
 from .resample import Evidence
-from .rules import DELTA
+from .rules import DELTA, Rule, definition
 from .wording import format_rate
-
-LEGEND = (
-    "Learning rates with 95% intervals. onset: the curve leaves its plateau. break-even: the mean improvement falls "
-    "below 0. tolerance: a loss below {delta:g}% is no longer shown. level: the mean improvement falls below "
-    "-{delta:g}%. pairs: more than 5% of the language pairs are degraded. seeds: crossings of single seeds. < and >: "
-    "outside the rates tried."
-)
 
 
 def print_boundaries(evidence: Evidence, console: Console, *, delta: float = DELTA) -> None:
@@ -44,7 +37,11 @@ def print_boundaries(evidence: Evidence, console: Console, *, delta: float = DEL
         console.print()
         console.print(table)
     console.print()
-    console.print(LEGEND.format(delta=100 * delta), style="dim", highlight=False)
+    meanings = ". ".join(f"{rule}: {definition(rule, delta=delta)}" for rule in Rule)
+    legend = (
+        f"Learning rates with 95% intervals. {meanings}. seeds: crossings of single seeds. < and >: outside the rates."
+    )
+    console.print(legend, style="dim", highlight=False)
     _print_gains(evidence, console, delta)
 
 

@@ -90,16 +90,31 @@ def language_boundaries(
     found = []
     for group in evidence.groups:
         for criterion in criteria(evidence.sweep):
-            for axis in axes:
-                rows = []
-                for curve in _members(evidence, group, criterion, axis):
-                    crossing, by_seed = cross(rule, curve, delta=delta), of_each_seed(rule, curve, delta=delta)
-                    rows.append(_row(rule, curve, crossing, by_seed) | {"rank": crossing.estimate})
-                table = pd.DataFrame(rows, columns=[*COLUMNS, "rank"])
-                table["rank"] = table["rank"].rank(method="min")
-                found.append(table.sort_values("rank", kind="stable"))
+            found += [ranked_members(evidence, group, criterion, axis, rule, delta=delta) for axis in axes]
     filled = [table for table in found if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=[*COLUMNS, "rank"])
+
+
+def ranked_members(
+    evidence: Evidence, group: str, criterion: Criterion, axis: str, rule: Rule, *, delta: float = DELTA
+) -> pd.DataFrame:
+    """The rows of `language_boundaries` about one group, criterion and axis.
+
+    Args:
+        evidence: what `gather` read.
+        group: of settings.
+        criterion: set, relation and measure.
+        axis: one of `AXES`.
+        rule: any but `pairs`.
+        delta: loss that is tolerated.
+    """
+    rows = []
+    for curve in _members(evidence, group, criterion, axis):
+        crossing, by_seed = cross(rule, curve, delta=delta), of_each_seed(rule, curve, delta=delta)
+        rows.append(_row(rule, curve, crossing, by_seed) | {"rank": crossing.estimate})
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "rank"])
+    table["rank"] = table["rank"].rank(method="min")
+    return table.sort_values("rank", kind="stable")
 
 
 def boundary_curves(evidence: Evidence, *groups: str) -> Iterator[MeanCurve]:
@@ -128,10 +143,8 @@ def _members(evidence: Evidence, group: str, criterion: Criterion, axis: str) ->
         yield from evidence.pair_curves(group, criterion)
         return
     place = ("query language", "passage language").index(axis)
-    for language in dict.fromkeys(pair[place] for pair in evidence.pair_keys(criterion)):
-        curve = evidence.curve(group, criterion, Part(axis, language))
-        if curve is not None:
-            yield curve
+    languages = dict.fromkeys(pair[place] for pair in evidence.pair_keys(criterion))
+    yield from evidence.curves(group, criterion, [Part(axis, language) for language in languages])
 
 
 def _row(rule: Rule, curve: MeanCurve, found: Crossing, by_seed: dict[int, float]) -> dict[str, object]:

@@ -19,15 +19,14 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
+from .axes import Axis, spaced
+
 WIDTH, HEIGHT = 480.0, 320.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 12.0, 12.0, 44.0
-WIDE_PERCENT = 25.0
-"""A percent axis on which anything lies beyond this is bent: broken rates lose hundreds of percent and would press
-everything else into one line."""
-_BEND = 3.0
-"""Percent around 0 that a bent axis shows about straight: it is asinh(y / 3)."""
 _LABEL_WIDTH = 40.0
 """Room that the label of a rate needs."""
+LABEL_HEIGHT = 17.0
+"""Room that a label needs above another."""
 _FEW_RATES = 10
 SHAPES = {
     "circle": "m-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z",
@@ -152,49 +151,25 @@ class _Plane:
         margin = max(0.05 * (high - low), 0.06)
         self.low, self.high = low - margin, high + margin
         self.tried = sorted(set(rates))
-        values = _values(chart)
-        self.is_bent = chart.is_percent and max(map(abs, values), default=0.0) > WIDE_PERCENT
-        if chart.y_range is not None:
-            self.bottom, self.top = chart.y_range
-        else:
-            bent = [self.bend(value) for value in [*values, 0.0]]
-            pad = 0.06 * ((max(bent) - min(bent)) or 1.0)
-            self.bottom, self.top = min(bent) - pad, max(bent) + pad
+        ends = HEIGHT - BOTTOM, TOP
+        self.vertical = Axis(_values(chart), ends, can_bend=chart.is_percent, bounds=chart.y_range)
 
     def x(self, rate: float) -> float:
         share = (math.log10(rate) - self.low) / (self.high - self.low)
         return LEFT + min(max(share, 0.0), 1.0) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
-        share = (self.bend(value) - self.bottom) / (self.top - self.bottom)
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
-
-    def bend(self, value: float) -> float:
-        return math.asinh(value / _BEND) if self.is_bent else value
+        return self.vertical.place(value)
 
     def x_labels(self) -> list[float]:
-        """The rates that were tried where they are few, as far as there is room; else 1, 2 and 5 in every decade."""
+        """The rates that were tried where they are few, else 1, 2 and 5 in every decade; as far as there is room."""
         if len(self.tried) <= _FEW_RATES:
-            labelled: list[float] = []
-            for rate in self.tried:
-                if not labelled or self.x(rate) - self.x(labelled[-1]) >= _LABEL_WIDTH:
-                    labelled.append(rate)
-            return labelled
+            return spaced(self.tried, self.x, _LABEL_WIDTH)
         width = self.high - self.low
         steps = (1, 2, 5) if width < 2 else (1, 3) if width < 4 else (1,)
         decades = range(math.floor(self.low), math.ceil(self.high) + 1)
         ticks = [step * 10.0**decade for decade in decades for step in steps]
-        return [tick for tick in ticks if self.low <= math.log10(tick) <= self.high]
-
-    def y_labels(self) -> list[float]:
-        if self.is_bent:
-            ticks = [step * 10.0**decade for decade in range(0, 7) for step in (1, 3)]
-            ticks = [0.0, *ticks, *(-tick for tick in ticks)]
-        else:
-            width = self.top - self.bottom
-            step = next(size for size in _steps() if width / size <= 6)
-            ticks = [step * place for place in range(math.ceil(self.bottom / step), math.floor(self.top / step) + 1)]
-        return [tick for tick in ticks if self.bottom <= self.bend(tick) <= self.top]
+        return spaced([tick for tick in ticks if self.low <= math.log10(tick) <= self.high], self.x, _LABEL_WIDTH)
 
 
 def _values(chart: Chart) -> list[float]:
@@ -205,17 +180,13 @@ def _values(chart: Chart) -> list[float]:
     return [value for value in found if math.isfinite(value)]
 
 
-def _steps() -> list[float]:
-    return [digit * 10.0**decade for decade in range(-9, 9) for digit in (1, 2, 5)]
-
-
 def _grid(plane: _Plane, chart: Chart) -> list[Markup]:
     parts = []
-    for tick in plane.y_labels():
+    for tick in plane.vertical.labels(LABEL_HEIGHT):
         y = plane.y(tick)
         parts.append(_path(f"M{LEFT:g},{y:.1f}H{WIDTH - RIGHT:g}", "zero" if chart.zero_line and not tick else "grid"))
-        sign = "+" if chart.is_percent and tick > 0 else ""
-        parts.append(_text(LEFT - 6, y + 4, f"{sign}{_plain(tick)}", "end"))
+        label = plain_percent(tick) if chart.is_percent else _plain(tick)
+        parts.append(_text(LEFT - 6, y + 4, label, "end"))
     floor = HEIGHT - BOTTOM
     for tick in plane.x_labels():
         x = plane.x(tick)
@@ -256,7 +227,7 @@ def _line(plane: _Plane, one: Series) -> Markup:
 
 def _sampled(plane: _Plane, points: Sequence[Point]) -> list[Point]:
     """Points so dense that a line through them is straight in log rate, as the boundary reads it, on any axis."""
-    if not plane.is_bent:
+    if not plane.vertical.is_bent:
         return list(points)
     between = [point for first, second in itertools.pairwise(points) for point in _fine(first, second)]
     return [*between, *points[-1:]]
@@ -301,6 +272,11 @@ def _title(text: str) -> Markup:
 
 def _plain(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 else f"{round(value, 9):g}"
+
+
+def plain_percent(value: float) -> str:
+    """A percentage for an axis, with its sign."""
+    return f"+{_plain(value)}" if value > 0 else _plain(value)
 
 
 def short_rate(rate: float) -> str:

@@ -7,11 +7,13 @@ labelled pairs (no set's name holds a slash). Improvements are fractions of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from adiabatic_ray.statistics import metrics
 from adiabatic_ray.statistics.significance import PAPER_CRITICAL_Z, adjust_bh
@@ -103,8 +105,10 @@ def _curve_table(sweep: Sweep) -> pd.DataFrame:
         tuned_set = sweep.trial_specs[str(name)].source.name
         columns_of.setdefault(str(name), {}).update(_triplet_columns(triplets, tuned_set))
     pairs = sweep.scores.loc[sweep.scores["kind"] == "pairs", _PAIR_KEYS + _PAIR_SCORES]
-    for key, part in pairs.groupby(_PAIR_KEYS, sort=False):
+    columns = {name: pairs[name].to_numpy() for name in _PAIR_SCORES}
+    for key, rows in pairs.groupby(_PAIR_KEYS, sort=False).indices.items():
         trial_id, *about = map(str, key)
+        part = {name: values[rows] for name, values in columns.items()}
         columns_of.setdefault(trial_id, {}).update(_pair_columns(part, Criterion(*about)))
     kept_epoch = sweep.trials.set_index("trial_id")["kept_epoch"]
     moved_frac = sweep.drift.groupby("trial_id")["moved_frac"].max()
@@ -202,6 +206,7 @@ def _status_in_words(counts: dict[str, int], kept_untuned: int, unmoved: int) ->
 _PAIR_KEYS = ["trial_id", "set", "relation", "measure"]
 _PAIR_SCORES = ["errors_untuned", "pnd_untuned", "pnd_tuned", "improvement", "clustered_z", "paper_z", "bh_p", "maxt_p"]
 _PAIR_SCORES += ["preserved_p"]
+PairScores: TypeAlias = pd.DataFrame | Mapping[str, NDArray[Any]]
 
 
 def _triplet_columns(triplets: pd.DataFrame, tuned_set: str) -> Iterator[tuple[str, float]]:
@@ -232,14 +237,14 @@ class PairCounts:
     """Pairs that can be shown so: not those without an untuned error, of which no rise is 1%."""
 
 
-def count_pairs(scores: pd.DataFrame) -> PairCounts:
+def count_pairs(scores: PairScores) -> PairCounts:
     """Count the language pairs of one criterion; a pair without a test (NaN) is in no count.
 
     Args:
-        scores: rows of the `scores` table about one pair set, relation and measure.
+        scores: rows of the `scores` table about one pair set, relation and measure, or their columns.
     """
-    z, paper_z = scores["clustered_z"].to_numpy(), scores["paper_z"].to_numpy()
-    found, found_maxt = (scores[name].to_numpy() <= ALPHA for name in ("bh_p", "maxt_p"))
+    z, paper_z, preserved_p = (np.asarray(scores[name]) for name in ("clustered_z", "paper_z", "preserved_p"))
+    found, found_maxt = (np.asarray(scores[name]) <= ALPHA for name in ("bh_p", "maxt_p"))
     return PairCounts(
         improved=int((found & (z < 0)).sum()),
         degraded=int((found & (z > 0)).sum()),
@@ -247,18 +252,18 @@ def count_pairs(scores: pd.DataFrame) -> PairCounts:
         degraded_maxt=int((found_maxt & (z > 0)).sum()),
         improved_z=int((paper_z < -PAPER_CRITICAL_Z).sum()),
         degraded_z=int((paper_z > PAPER_CRITICAL_Z).sum()),
-        preserved=int((adjust_bh(scores["preserved_p"]) <= PRESERVED_ALPHA).sum()),
-        testable=int(scores["preserved_p"].notna().sum()),
+        preserved=int((adjust_bh(preserved_p) <= PRESERVED_ALPHA).sum()),
+        testable=int((~np.isnan(preserved_p)).sum()),
     )
 
 
-def _pair_columns(part: pd.DataFrame, criterion: Criterion) -> Iterator[tuple[str, float]]:
+def _pair_columns(part: PairScores, criterion: Criterion) -> Iterator[tuple[str, float]]:
     """Of the language pairs of one trial and criterion."""
     own_improvement = part["improvement"][part["errors_untuned"] > 0]
     pooled = metrics.improvement(part["pnd_untuned"].mean(), part["pnd_tuned"].mean())
     counts = count_pairs(part)
     yield criterion.column("improvement"), float(pooled)
-    yield criterion.column("mean"), float(own_improvement.mean())
+    yield criterion.column("mean"), float(own_improvement.mean()) if len(own_improvement) else np.nan
     yield criterion.column("pairs"), len(own_improvement)
     for what in ("improved", "degraded", "preserved", "testable", "improved_z", "degraded_z"):
         yield criterion.column(what), getattr(counts, what)

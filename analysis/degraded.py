@@ -14,25 +14,21 @@ import numpy as np
 
 from .influences import WHOLE
 from .level import first_crossing, gap_places
-from .resample import Evidence, MeanCurve, by_seed_of, redraw_seeds
+from .resample import Evidence, MeanCurve, redraw_seeds
 from .rules import NO_REPLICATES, Crossing
 
 
 def degraded_curve(evidence: Evidence, curve: MeanCurve) -> MeanCurve:
     """The same trials, with minus the share of degraded pairs in place of the improvement; -inf: diverged."""
-    of_group = evidence.trials[evidence.trials["group"] == curve.group]
-    scored = [(i, evidence.influences[i].parts.get((curve.criterion, WHOLE))) for i in of_group.index
-              if i in evidence.influences]  # fmt: skip
-    chosen = [trial_id for trial_id, found in scored if found is not None]
-    table = of_group.loc[chosen]
+    chosen = evidence.scored(curve.group, curve.criterion, WHOLE)
+    table = evidence.trials.loc[chosen.trial_ids]
     is_diverged_T = (table["status"] == "DIVERGED").to_numpy()
     counts_T = table[curve.criterion.column("degraded")].to_numpy(dtype=np.float64)
     value_T = np.where(is_diverged_T, -np.inf, -counts_T / curve.num_language_pairs)
-    rates_T = table["learning_rate"].to_numpy(dtype=np.float64)
-    noise_BT = np.zeros((evidence.num_resamples, len(chosen)))
+    no_noise_BR = np.zeros((evidence.num_resamples, len(curve.rates_R)))
     rng = np.random.default_rng([evidence.seed, 3])
-    _, mean_R, replicates_BR, _ = redraw_seeds(rates_T, value_T, noise_BT, rng)
-    return replace(curve, mean_R=mean_R, replicates_BR=replicates_BR, by_seed=by_seed_of(table, value_T))
+    _, mean_R, replicates_BR, _ = redraw_seeds(chosen.rates_T, value_T, no_noise_BR, rng)
+    return replace(curve, mean_R=mean_R, replicates_BR=replicates_BR, by_seed=chosen.by_seed(value_T))
 
 
 def degraded_pairs(curve: MeanCurve, share: float) -> Crossing:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .boundary_tables import estimate_columns, in_words, triplet_criteria
-from .curves import ALPHA, criteria, other_triplet_sets
+from .harm import harm_by_trial
 from .influences import TRIPLETS
 from .level import first_crossing
 from .resample import Evidence, MeanCurve
@@ -131,15 +131,9 @@ def _floor_words(numbers: dict[str, float | str], found: Crossing, num_absent: i
 
 def _degraded_by_rate(evidence: Evidence, group: str, measure: str) -> dict[float, tuple[float, float, bool]]:
     """By rate, of the worst seed: degraded language pairs, their share, whether it diverged or lost in English."""
-    of_group = evidence.trials[evidence.trials["group"] == group]
-    pair_sets = [one for one in criteria(evidence.sweep) if one.measure == measure]
-    found = {}
-    for rate, part in of_group.groupby("learning_rate"):
-        counts = [part[one.column("degraded")].max() for one in pair_sets]
-        shares = [part[one.column("degraded")].max() / len(evidence.pair_keys(one)) for one in pair_sets]
-        worse = (part["status"] == "DIVERGED").any()
-        for name in other_triplet_sets(evidence.sweep):
-            gain, p = part[f"gain/{name}/{measure}"], part[f"p/{name}/{measure}"]
-            worse |= bool(((gain < 0) & (p <= ALPHA)).any())
-        found[float(str(rate))] = (float(np.nanmax([0, *counts])), float(np.nanmax([0, *shares])), bool(worse))
-    return found
+    harm = harm_by_trial(evidence, measure)[evidence.trials["group"] == group]
+    rates = evidence.trials.loc[harm.index, "learning_rate"]
+    return {
+        float(str(rate)): (float(part["num_degraded"].max()), float(part["share"].max()), bool(part["is_worse"].any()))
+        for rate, part in harm.groupby(rates)
+    }

@@ -20,7 +20,6 @@ Legend: K language pairs, G groups of them, C clusters, P draws.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,14 +28,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from adiabatic_ray.results import ResultsError
 from adiabatic_ray.statistics.significance import cluster_weights, pair_influence_KC, triplet_influence_KC
 
 from .curves import Criterion, criteria
-from .load import Sweep, read_arrow
+from .influence_files import InfluenceFiles, TrialCounts
+from .load import Sweep
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -46,16 +44,8 @@ NUM_PAIR_DRAWS = 400
 MOST_CLUSTERS = 8192
 NUM_BINS = 4096
 NUM_THREADS = 2
-_COLUMNS = (
-    "set",
-    "kind",
-    "relation",
-    "measure",
-    "query_language",
-    "passage_language",
-    "by_positive",
-    "by_negative",
-)
+_EXACT_IN_FLOAT32 = 2**24
+"""Below it every whole number is a float32."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +104,14 @@ def read_influences(sweep: Sweep, *, seed: int = 0, has_pairs: bool = True) -> d
     """
     wanted = set(criteria(sweep))
     untuned_ids = sweep.trials.set_index("trial_id")["untuned_id"]
+    files = InfluenceFiles(sweep.out)
     found: dict[str, TrialInfluences] = {}
     for untuned_id, rows in sweep.untuned.items():
         sets = _untuned_sets(rows, wanted, has_pairs, seed)
 
         def read(trial_id: str, sets: Sequence[_UntunedSet] = tuple(sets)) -> TrialInfluences:
             is_broken = trial_id in sweep.completeness.diverged
-            tuned = None if is_broken else read_arrow(sweep.out, "influence", [trial_id], _COLUMNS)
-            return _one_trial(trial_id, sets, tuned, seed)
+            return _one_trial(sets, None if is_broken else files.read(trial_id), seed)
 
         ids = list(untuned_ids.index[untuned_ids == untuned_id])
         with ThreadPoolExecutor(NUM_THREADS) as threads:
@@ -186,7 +176,8 @@ class _UntunedSet:
     keys: tuple[tuple[str, str], ...]
     """Query and passage language of each row; one pair of '' for triplets."""
     parts: tuple[Part, ...]
-    member_GK: Floats
+    member_GK: NDArray[np.floating[Any]]
+    """1 where a language pair is in the mean, of the type that `_exact_type` names."""
     sizes: tuple[Ints, Ints]
     """Pairs: positives and negatives of each cluster; triplets: comparisons of each cluster, and nothing."""
     lengths: tuple[int, int]
@@ -231,15 +222,16 @@ def _untuned_pairs(criterion: Criterion, rows: pd.DataFrame, has_pairs: bool, se
     parts = [WHOLE]
     for place, axis in enumerate(("query language", "passage language")):
         parts += [Part(axis, language) for language in dict.fromkeys(key[place] for key in keys)]
-    member_GK = np.array([[part == WHOLE or part.member == key[part.axis[0] == "p"] for key in keys] for part in parts])
+    is_member_GK = [[part == WHOLE or part.member == key[part.axis[0] == "p"] for key in keys] for part in parts]
     sizes = positives_KC[0], negatives_KC[0]
+    member_GK = np.array(is_member_GK, _exact_type(len(keys), sizes))
     sums = _sums(member_GK, by_positive_KC), _sums(member_GK, by_negative_KC)
     errors_K = by_positive_KC.sum(axis=1, dtype=np.int64)
     return _UntunedSet(
         criterion=criterion,
         keys=keys,
         parts=tuple(parts),
-        member_GK=member_GK.astype(np.float64),
+        member_GK=member_GK,
         sizes=sizes,
         lengths=(by_positive_KC.shape[1], by_negative_KC.shape[1]),
         errors_G=sums[0].sum(axis=1),
@@ -277,16 +269,15 @@ def _untuned_triplets(criterion: Criterion, row: pd.Series[Any]) -> _UntunedSet:
     )
 
 
-def _one_trial(trial_id: str, sets: Sequence[_UntunedSet], tuned: pa.Table | None, seed: int) -> TrialInfluences:
+def _one_trial(sets: Sequence[_UntunedSet], tuned: TrialCounts | None, seed: int) -> TrialInfluences:
     """`tuned` is None for a diverged trial, which is broken by every criterion."""
     parts: dict[tuple[Criterion, Part], TrialImprovement] = {}
     pairs: dict[Criterion, PairDraws] = {}
-    counts = {} if tuned is None else _by_criterion(tuned)
     for before in sets:
         if tuned is None:
             improvement_G, influence_GC = np.full(len(before.parts), -np.inf), np.zeros_like(before.influence_GC)
         else:
-            by_positive_KC, by_negative_KC = _in_order(trial_id, before, counts.get(before.criterion, {}))
+            by_positive_KC, by_negative_KC = tuned.of(before.criterion, before.keys, before.lengths)
             improvement_G, influence_GC = _improvements(before, by_positive_KC, by_negative_KC)
         num_pairs_G = np.zeros(1) if before.is_triplets else before.member_GK.sum(axis=1)
         for place, part in enumerate(before.parts):
@@ -320,35 +311,6 @@ def _improvements(before: _UntunedSet, by_positive_KC: Ints, by_negative_KC: Int
     return _ratio(*change, before.errors_G, before.influence_GC, before.num_comparisons)
 
 
-def _by_criterion(table: pa.Table) -> dict[Criterion, dict[tuple[str, str], tuple[Ints, Ints]]]:
-    """Counts by criterion and languages, without a copy of them."""
-    names = [table[name].to_pylist() for name in _COLUMNS[:6]]
-    sides = [_lists(table[name]) for name in ("by_positive", "by_negative")]
-    found: dict[Criterion, dict[tuple[str, str], tuple[Ints, Ints]]] = {}
-    for place, (name, _, relation, measure, query, passage) in enumerate(zip(*names, strict=True)):
-        own = found.setdefault(Criterion(name, relation, measure), {})
-        own[query, passage] = sides[0][place], sides[1][place]
-    return found
-
-
-def _lists(column: Any) -> list[Ints]:
-    lists = column.combine_chunks()
-    offsets, values = lists.offsets.to_numpy(), lists.values.to_numpy()
-    return [values[start:stop] for start, stop in itertools.pairwise(offsets)]
-
-
-def _in_order(trial_id: str, before: _UntunedSet, after: dict[tuple[str, str], tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
-    """Counts [K, C] by positive and by negative, in the order of the untuned ones."""
-    lengths = {(len(one), len(other)) for one, other in after.values()}
-    if set(after) != set(before.keys) or lengths != {before.lengths}:
-        raise ResultsError(
-            f"trial {trial_id} must have influence rows for the language pairs and clusters of its untuned counts, "
-            f"got others for {before.criterion}; delete its row in trials/ and run the sweep again"
-        )
-    stacked = [np.stack([after[key][side] for key in before.keys]) for side in (0, 1)]
-    return stacked[0], stacked[1]
-
-
 @lru_cache(maxsize=4)
 def centred_weights(seed: int, num_clusters: int, num_resamples: int) -> Floats:
     """How often each cluster is drawn in each replicate, minus 1; the same for everything scored on these clusters."""
@@ -377,9 +339,16 @@ def _pair_weights(seed: int, num_clusters: int) -> NDArray[np.float32]:
     return centred_weights(seed, num_clusters, NUM_PAIR_DRAWS).astype(np.float32)
 
 
-def _sums(member_GK: NDArray[np.bool_] | Floats, counts_KC: Ints) -> Ints:
-    """Sums over the members of each group; by floating point, which is fast, and exact below 2**53."""
-    return np.rint(member_GK.astype(np.float64) @ counts_KC.astype(np.float64)).astype(np.int64)
+def _sums(member_GK: NDArray[np.floating[Any]], counts_KC: NDArray[np.signedinteger]) -> Ints:
+    """Sums over the members of each group; by floating point, which is fast, and exact in the type of `member_GK`."""
+    return np.rint(member_GK @ counts_KC.astype(member_GK.dtype)).astype(np.int64)
+
+
+def _exact_type(num_pairs: int, sizes: tuple[Ints, Ints]) -> type[np.floating[Any]]:
+    """float32 where it holds every sum of a cluster's errors, or of their changes, over the language pairs exactly."""
+    positives_C, negatives_C = sizes
+    most = max(int(positives_C.max() * negatives_C.sum()), int(negatives_C.max() * positives_C.sum()))
+    return np.float32 if num_pairs * most < _EXACT_IN_FLOAT32 else np.float64
 
 
 def _by_cluster(values_Q: Ints, cluster_of_query_Q: Ints) -> Ints:

@@ -28,7 +28,6 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +35,7 @@ from numpy.typing import NDArray
 from adiabatic_ray.results import ResultsError
 
 from .influences import Floats
+from .interval import Censored, Interval
 from .load import Sweep
 from .resample import NUM_RESAMPLES, Evidence, MeanCurve, mean_curves
 
@@ -46,20 +46,11 @@ NOTHING_TO_ESTIMATE = (
     "a boundary needs a finished trial with a rate above 0, and a pair set in which the untuned backbone makes errors"
 )
 
-Censored = Literal["none", "above", "below"]
-
 
 @dataclass(frozen=True)
-class Boundary:
+class Boundary(Interval):
     """The estimate for one group, pair set, relation and measure, with what it rests on."""
 
-    estimate: float
-    """Learning rate; the highest (lowest) rate tried when censored above (below)."""
-    low: float
-    high: float
-    censored: Censored
-    low_censored: Censored
-    high_censored: Censored
     set: str
     relation: str
     measure: str

@@ -24,6 +24,13 @@ from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec
 from adiabatic_ray.storage import Location
 
+SCORE_COLUMNS = (
+    *("trial_id", "set", "kind", "relation", "measure", "query_language", "passage_language"),
+    *("num_comparisons", "num_clusters", "errors_untuned", "pnd_untuned", "pnd_tuned"),
+    *("improvement", "improvement_low", "improvement_high"),
+    *("paper_z", "clustered_z", "clustered_p", "bh_p", "maxt_p", "preserved_p"),
+)
+"""What the analysis of a sweep needs of the `scores` table, the largest of those that are read whole."""
 MISSING = "MISSING"
 """Status, in tables, of a trial that has neither finished nor failed."""
 
@@ -60,7 +67,7 @@ class Sweep:
     curves: pd.DataFrame
     drift: pd.DataFrame
     scores: pd.DataFrame
-    """Rows of trials that are done; a diverged trial has no score."""
+    """`SCORE_COLUMNS` of trials that are done; a diverged trial has no score."""
     untuned: dict[str, pd.DataFrame]
     """By untuned id: rows of the `untuned` table that finished trials are compared with."""
     computed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -129,7 +136,7 @@ def load_sweep(out: Location) -> Sweep:
         trials=trials,
         curves=read_whole(out, "curves", finished),
         drift=read_whole(out, "drift", finished),
-        scores=read_whole(out, "scores", list(completeness.done)),
+        scores=read_whole(out, "scores", list(completeness.done), SCORE_COLUMNS),
         untuned={untuned_id: read_whole(out, "untuned", [untuned_id]) for untuned_id in trials["untuned_id"].unique()},
     )
 

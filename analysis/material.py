@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
+from .aggregates import LANGUAGE_AXES, aggregates
+from .boundary_tables import boundary_table, ranked_members
 from .curves import Criterion, criteria, curve_table, other_triplet_sets, rate_table
 from .level import Boundary, boundary_of
-from .load import Sweep, read_whole
+from .load import Sweep
 from .resample import Evidence, MeanCurve, gather, mean_curves
+from .rules import Rule
 
-LANGUAGE_AXES = ("query language", "passage language")
 _PAIR_COLUMNS = ["trial_id", "query_language", "passage_language", "improvement", "improvement_low"]
 _PAIR_COLUMNS += ["improvement_high", "bh_p"]
-_AGGREGATE_COLUMNS = ["trial_id", "set", "relation", "measure", "axis", "group", "improvement", "improvement_low"]
-_AGGREGATE_COLUMNS += ["improvement_high", "clustered_p"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Material:
     """One for each curve, in the same order."""
     evidence: Evidence
     """What curves and tables of boundaries are made of."""
+    ranked: dict[tuple[str, Criterion, str], pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
+    """What `by_rank` made."""
 
     @property
     def groups(self) -> list[str]:
@@ -63,11 +65,27 @@ class Material:
         """Rows of `aggregates` about one language: mean over the pairs that have it as query or as passage.
 
         Raises:
-            ResultsError: a finished trial whose file is missing, or is of another schema version.
+            ResultsError: see `aggregates.aggregates`.
         """
-        ids = list(self.sweep.completeness.done)
-        rows = read_whole(self.sweep.out, "aggregates", ids, _AGGREGATE_COLUMNS)
+        rows = aggregates(self.sweep)
         return rows[rows["axis"].isin(LANGUAGE_AXES)]
+
+    @property
+    def delta(self) -> float:
+        """The loss that is tolerated, as tables of boundaries take it: minus the level, 0 where that is above 0."""
+        return max(0.0, -self.level)
+
+    @functools.cached_property
+    def boundary_table(self) -> pd.DataFrame:
+        """`boundary_tables.boundary_table`."""
+        return boundary_table(self.evidence, delta=self.delta)
+
+    def by_rank(self, group: str, criterion: Criterion, axis: str) -> pd.DataFrame:
+        """`boundary_tables.ranked_members` by the criterion `level`: the language that breaks first comes first."""
+        key = group, criterion, axis
+        if key not in self.ranked:
+            self.ranked[key] = ranked_members(self.evidence, *key, Rule.LEVEL, delta=self.delta)
+        return self.ranked[key]
 
     def shown_criteria(self) -> list[Criterion]:
         """Those by cosine, as in the paper's Figure 1; all when there is none."""

@@ -13,6 +13,8 @@ from typing import Literal, TypeAlias
 
 from markupsafe import Markup
 
+_LONGEST_NUMBER = 5
+"""Characters of a number in a map."""
 Tone = Literal["plain", "heading", "verdict", "warning", "note"]
 
 
@@ -77,6 +79,12 @@ class Table:
         return max((len(row[0].text) for row in self.rows), default=0)
 
     @property
+    def end_width(self) -> int:
+        """Characters of the longest entry of the last column, where it is words and no number of a map; else 0."""
+        longest = max((len(row[-1].text) for row in self.rows), default=0)
+        return longest if longest > _LONGEST_NUMBER else 0
+
+    @property
     def sides(self) -> str:
         """Alignment of every column."""
         return self.alignment or "<" + ">" * (len(self.titles) - 1)
@@ -126,7 +134,7 @@ class Section:
     """A part of the page with a place in its list of contents."""
 
     key: str
-    """Unique on the page, letters and hyphens: its anchor."""
+    """Unique in its part, letters and hyphens: its anchor."""
     title: str
     blocks: tuple[Block, ...]
     sources: tuple[str, ...] = ()
@@ -148,6 +156,21 @@ class Page:
 
     title: str
     parts: tuple[Part, ...]
+
+
+def by_group(parts: Sequence[tuple[str, Sequence[Block]]], num_open: int) -> list[Block]:
+    """Blocks of each group of settings under its name: the first ones open, the others folded; one group needs no name.
+
+    Args:
+        parts: name and blocks of each group.
+        num_open: how many stand open.
+    """
+    if len(parts) == 1:
+        return list(parts[0][1])
+    made: list[Block] = []
+    for place, (name, blocks) in enumerate(parts):
+        made += [Paragraph(name, "heading"), *blocks] if place < num_open else [Fold(name, tuple(blocks))]
+    return made
 
 
 def text_table(caption: str, titles: Sequence[str], rows: Sequence[Sequence[str | Cell]], alignment: str = "") -> Table:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adiabatic_ray import results
@@ -12,16 +13,20 @@ from .curves import Criterion
 from .level import LEVEL, Boundary
 from .load import Sweep, load_sweep
 from .material import Material, material_of
-from .page import Page, Part
+from .page import Page, Part, Section
 from .page_html import render_html
 from .page_markdown import render_markdown
 from .plots import plot_curves, plot_heatmap
 from .report_boundary import boundary_section
+from .report_breaking import breaking_section
 from .report_cost import cost_section
+from .report_criteria import criteria_section
 from .report_curves import curves_section
 from .report_drift import drift_section
+from .report_gain import gain_section
 from .report_languages import languages_section
 from .report_provenance import provenance_section
+from .report_ratios import ratios_section
 from .report_settings import settings_section
 from .resample import NUM_RESAMPLES, Evidence
 from .wording import to_json
@@ -92,6 +97,22 @@ def write_report(
     return Report(sweep, boundaries, folder, html, markdown, folder / "curves.csv", tuple(pictures), material.evidence)
 
 
+SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
+    boundary_section,
+    provenance_section,
+    criteria_section,
+    ratios_section,
+    curves_section,
+    gain_section,
+    languages_section,
+    breaking_section,
+    settings_section,
+    drift_section,
+    cost_section,
+)
+"""In the order of the page. A new section is a function here; None where a sweep has nothing for it."""
+
+
 def part_of(material: Material, prefix: str = "") -> Part:
     """All sections about one sweep.
 
@@ -99,16 +120,8 @@ def part_of(material: Material, prefix: str = "") -> Part:
         material: of the sweep.
         prefix: of the sections' keys, where a page has several sweeps.
     """
-    sections = (
-        provenance_section(material, prefix),
-        boundary_section(material, prefix),
-        curves_section(material, prefix),
-        languages_section(material, prefix),
-        settings_section(material, prefix),
-        drift_section(material, prefix),
-        cost_section(material, prefix),
-    )
-    present = tuple(section for section in sections if section is not None)
+    made = [section(material) for section in SECTIONS]
+    present = tuple(replace(one, key=f"{prefix}{one.key}") for one in made if one is not None)
     return Part(material.sweep.spec.name, material.sweep.spec.question, present)
 
 

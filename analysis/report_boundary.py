@@ -1,4 +1,4 @@
-"""Section of the report: the boundary in a sentence, all boundaries on one axis, and as a table."""
+"""First section of the report: the boundary in a sentence, all boundaries on one axis, and as a table."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from .interval import estimate, interval
 from .level import NOTHING_TO_ESTIMATE, Boundary
 from .material import Material
 from .page import Beside, Block, Bullets, Fold, Paragraph, Picture, Section, Table, text_table
 from .range_chart import Range, draw_ranges
+from .resample import MeanCurve
+from .terminal import completeness_line
 from .wording import format_rate, sentence
 
 _MANY = 6
 """More sentences than this fold away, but the first of each group."""
 _MAX_RANGES = 24
+"""Lines of one picture."""
 
 DEFINITION = (
     "The boundary is the learning rate at which the mean PND over all language pairs has risen by the level's share of "
@@ -24,18 +28,14 @@ DEFINITION = (
 )
 
 
-def boundary_section(material: Material, prefix: str = "") -> Section:
-    """Sentences first, then the picture and the table.
-
-    Args:
-        material: of the sweep.
-        prefix: of the section's key.
-    """
+def boundary_section(material: Material) -> Section:
+    """Sentences first, then the picture and the table."""
     boundaries = material.boundaries
-    blocks: list[Block] = []
+    is_whole = material.sweep.completeness.is_whole
+    blocks: list[Block] = [] if is_whole else [Paragraph(completeness_line(material.sweep), "warning")]
     if not boundaries:
         blocks.append(Paragraph(f"No boundary: {NOTHING_TO_ESTIMATE}.", "verdict"))
-        return Section(f"{prefix}boundary", "Boundary", tuple(blocks))
+        return Section("boundary", "Boundary", tuple(blocks))
     sentences = [sentence(boundary) for boundary in boundaries]
     firsts = list({boundary.group: place for place, boundary in reversed(list(enumerate(boundaries)))}.values())
     firsts.sort()
@@ -44,7 +44,7 @@ def boundary_section(material: Material, prefix: str = "") -> Section:
     else:
         blocks.append(Bullets(tuple(sentences[place] for place in firsts), num_leads=len(firsts)))
         others = tuple(text for place, text in enumerate(sentences) if place not in firsts)
-        blocks.append(Fold(f"The other criteria ({len(others)})", (Bullets(others),)))
+        blocks.append(Fold(f"The other relations and measures ({len(others)})", (Bullets(others),)))
     pair = range_picture(ranges(material)), boundary_table([("", boundary) for boundary in boundaries])
     blocks += pair if len(material.groups) > 1 else [Beside(pair)]
     blocks.append(Paragraph(DEFINITION, "note"))
@@ -54,48 +54,53 @@ def boundary_section(material: Material, prefix: str = "") -> Section:
         f"has every field. Bootstrap: {boundaries[0].num_resamples:,} replicates, seed {boundaries[0].seed}. Again: "
         f"python -m analysis.boundary {material.sweep.out}",
     )
-    return Section(f"{prefix}boundary", "Boundary", tuple(blocks), sources)
+    return Section("boundary", "Boundary", tuple(blocks), sources)
 
 
-def range_picture(ranges: Sequence[Range]) -> Picture:
-    """All boundaries on one axis; the first `_MAX_RANGES` of them."""
+def range_picture(ranges: Sequence[Range], about: str = "Boundaries") -> Picture:
+    """Boundaries on one axis; the first `_MAX_RANGES` of them.
+
+    Args:
+        ranges: at least one.
+        about: what they are, for the title.
+    """
     left_out = len(ranges) - _MAX_RANGES
     more = f"; the first {_MAX_RANGES} of {len(ranges)}, the table has all" if left_out > 0 else ""
-    title = f"Boundaries with their 95% intervals{more}"
+    title = f"{about} with 95% intervals{more}"
     drawn = draw_ranges(ranges[:_MAX_RANGES], title)
     legend = Markup("<span>arrow: beyond the rates that were tried</span><span>small strokes: rates tried</span>")
     return Picture(title, drawn, legend, "The table has the same numbers.")
 
 
-def ranges(material: Material, heading: str = "") -> list[Range]:
-    """A line for each boundary; where there are several groups, those of a criterion stand together.
-
-    Args:
-        material: of the sweep.
-        heading: above the criteria; none: where there are groups, their criterion.
-    """
+def ranges(material: Material) -> list[Range]:
+    """A line for each boundary; where there are several groups, those of a criterion stand together."""
     has_groups = len(material.groups) > 1
     found = []
     for curve, boundary in zip(material.curves, material.boundaries, strict=True):
         about = str(curve.criterion)
-        tip = f"{about}{f'; {curve.group}' if curve.group else ''}: {estimate(boundary)}, 95% {interval(boundary)}"
-        label = curve.group if has_groups else about
-        found.append(Range(label, tip, boundary, list(curve.rates_R), heading or (about if has_groups else "")))
-    order = list(dict.fromkeys(one.heading for one in found))
-    return sorted(found, key=lambda one: order.index(one.heading))
+        label, heading = (curve.group, about) if has_groups else (about, "")
+        found.append(range_of(curve, boundary, label, heading))
+    return in_blocks(found)
 
 
-def estimate(boundary: Boundary) -> str:
-    """The rate, or on which side of the rates tried it lies."""
-    rate = format_rate(boundary.estimate)
-    return rate if boundary.censored == "none" else f"{boundary.censored} {rate}"
+def range_of(curve: MeanCurve, boundary: Boundary, label: str, heading: str) -> Range:
+    """A line of the chart.
+
+    Args:
+        curve: of the boundary.
+        boundary: to be drawn.
+        label: at the line.
+        heading: above the lines that share it.
+    """
+    about = "; ".join(text for text in (str(curve.criterion), curve.group) if text)
+    tip = f"{about}: {estimate(boundary)}, 95% {interval(boundary)}"
+    return Range(label, tip, boundary, list(curve.rates_R), heading)
 
 
-def interval(boundary: Boundary) -> str:
-    """Both ends; an end outside the rates that were tried says so."""
-    ends = ((boundary.low, boundary.low_censored), (boundary.high, boundary.high_censored))
-    low, high = (format_rate(rate) if mark == "none" else f"{mark} {format_rate(rate)}" for rate, mark in ends)
-    return low if low == high else f"{low} to {high}"
+def in_blocks(ranges: Sequence[Range]) -> list[Range]:
+    """Lines with the same heading together, headings in the order of their first lines."""
+    order = list(dict.fromkeys(one.heading for one in ranges))
+    return sorted(ranges, key=lambda one: order.index(one.heading))
 
 
 def boundary_table(boundaries: Sequence[tuple[str, Boundary]]) -> Table:

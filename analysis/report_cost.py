@@ -12,13 +12,8 @@ _MANY_ROWS = 40
 """With more, rates of a group are summed up."""
 
 
-def cost_section(material: Material, prefix: str = "") -> Section:
-    """Hours, epochs and memory, by settings and rate.
-
-    Args:
-        material: of the sweep.
-        prefix: of the section's key.
-    """
+def cost_section(material: Material) -> Section:
+    """Hours, epochs and memory, by settings and rate."""
     sweep = material.sweep
     rates = {trial_id: spec.tuning.learning_rate for trial_id, spec in sweep.trial_specs.items()}
     trials = sweep.trials.assign(
@@ -46,7 +41,7 @@ def cost_section(material: Material, prefix: str = "") -> Section:
         "finished_at). A trial's tune_s is wall time in a process that may tune several trials at once. In Python: "
         f"pandas.read_parquet({str(sweep.out / 'trials')!r}).",
     )
-    return Section(f"{prefix}cost", "Cost", tuple(blocks), sources)
+    return Section("cost", "Cost", tuple(blocks), sources)
 
 
 def _row(keys: list[str], key: object, part: pd.DataFrame) -> list[str]:

@@ -5,39 +5,27 @@ from __future__ import annotations
 from .curve_charts import counts_picture, improvement_picture, overlay_picture
 from .curves import Criterion
 from .material import Material
-from .page import Beside, Block, Fold, Paragraph, Section, Table, text_table
+from .page import Beside, Block, Fold, Paragraph, Section, Table, by_group, text_table
 from .terminal import LEGEND, cells, header, sections
 
 _OPEN_GROUPS = 3
 """Groups of settings whose charts are open; those of the others fold away."""
 
 
-def curves_section(material: Material, prefix: str = "") -> Section:
-    """An overlay of all groups where there are several; for each group the charts by cosine, then all numbers.
-
-    Args:
-        material: of the sweep.
-        prefix: of the section's key.
-    """
+def curves_section(material: Material) -> Section:
+    """An overlay of all groups where there are several; for each group the charts by cosine, then all numbers."""
     blocks: list[Block] = [Paragraph(LEGEND, "note")]
     if len(material.groups) > 1:
         blocks += overlays(material)
     tables = _tables(material)
-    for place, group in enumerate(material.groups):
-        inside = _group_blocks(material, group, tables)
-        if len(material.groups) == 1:
-            blocks += inside
-        elif place < _OPEN_GROUPS:
-            blocks += [Paragraph(group, "heading"), *inside]
-        else:
-            blocks.append(Fold(group, tuple(inside)))
+    blocks += by_group([(group, _group_blocks(material, group, tables)) for group in material.groups], _OPEN_GROUPS)
     sources = (
         "Tables scores (improvement, clustered_p, bh_p, paper_z), influence and untuned (mean and band). Computed by "
         "analysis.curves.curve_table (curves.csv beside this file), analysis.curves.rate_table and "
         "analysis.resample.mean_curves. An open marker: clustered p above 5% for a trial on an English set; 0 inside "
         "the 95% band for the mean over language pairs.",
     )
-    return Section(f"{prefix}curves", "Curves", tuple(blocks), sources)
+    return Section("curves", "Curves", tuple(blocks), sources)
 
 
 def overlays(material: Material) -> list[Block]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from .charts import Chart, Mark, Series, draw, legend
 from .material import Material
-from .page import Beside, Block, Cell, Fold, Paragraph, Picture, Scale, Section, Table, text_table
+from .page import Beside, Block, Cell, Paragraph, Picture, Scale, Section, Table, by_group, text_table
 from .shades import sequential
 from .terminal import percent
 from .wording import format_rate
@@ -21,13 +21,8 @@ _READING = (
 )
 
 
-def drift_section(material: Material, prefix: str = "") -> Section | None:
-    """Shares against the rate and distances by block, group by group; None without a tuned state.
-
-    Args:
-        material: of the sweep.
-        prefix: of the section's key.
-    """
+def drift_section(material: Material) -> Section | None:
+    """Shares against the rate and distances by block, group by group; None without a tuned state."""
     rows = _rows(material)
     if rows.empty:
         return None
@@ -36,20 +31,14 @@ def drift_section(material: Material, prefix: str = "") -> Section | None:
         Scale("sequential", "distance, as a share of the untuned norm; edges of the steps"),
     ]
     groups = [group for group in material.groups if (rows["settings"] == group).any()]
-    for place, group in enumerate(groups):
-        part = rows[rows["settings"] == group]
-        inside: list[Block] = [Beside((_shares(part), _distances(part))), _summary(part)]
-        if len(groups) == 1:
-            blocks += inside
-        elif place < _OPEN_GROUPS:
-            blocks += [Paragraph(group, "heading"), *inside]
-        else:
-            blocks.append(Fold(group, tuple(inside)))
+    parts = [(group, rows[rows["settings"] == group]) for group in groups]
+    inside = [(group, [Beside((_shares(part), _distances(part))), _summary(part)]) for group, part in parts]
+    blocks += by_group(inside, _OPEN_GROUPS)
     sources = (
         "Table drift (num_weights, movable_frac, moved_frac, l2_change, l2_lost, l2_untuned), a row a trainable "
         f"tensor. In Python: pandas.read_parquet({str(material.sweep.out / 'drift')!r}).",
     )
-    return Section(f"{prefix}drift", "Drift and step resolution", tuple(blocks), sources)
+    return Section("drift", "Drift and step resolution", tuple(blocks), sources)
 
 
 def totals(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Section of the report: which language pairs gain and lose, and which language breaks first.
+"""Section of the report: which language pairs and languages gain and lose, at which rate.
 
 Maps of all language pairs at up to three rates of a group: the best (highest improvement of the mean PND), the last
 that holds and the first that fails, both by the first relation's boundary and the same for every relation, so that maps
@@ -12,10 +12,12 @@ import math
 import numpy as np
 import pandas as pd
 
+from .aggregates import LANGUAGE_AXES
 from .curves import ALPHA, Criterion
+from .interval import estimate, interval_of
 from .language_order import breaks, in_order, in_words
-from .material import LANGUAGE_AXES, Material
-from .page import Beside, Block, Cell, Fold, Paragraph, Scale, Section, Table
+from .material import Material
+from .page import Beside, Block, Cell, Paragraph, Scale, Section, Table, by_group
 from .shades import diverging
 from .terminal import percent
 from .wording import format_rate
@@ -31,13 +33,8 @@ _READING = (
 )
 
 
-def languages_section(material: Material, prefix: str = "") -> Section | None:
-    """Maps and per-language tables; None without scored language pairs.
-
-    Args:
-        material: of the sweep.
-        prefix: of the section's key.
-    """
+def languages_section(material: Material) -> Section | None:
+    """Maps and per-language tables; None without scored language pairs."""
     shown = [criterion for criterion in material.shown_criteria() if criterion in material.pairs]
     if not shown:
         return None
@@ -49,14 +46,11 @@ def languages_section(material: Material, prefix: str = "") -> Section | None:
         scale,
     ]
     mapped = [group for group in material.groups if maps_of(material, group, shown)]
-    for place, group in enumerate(mapped[:MAX_MAPPED_GROUPS]):
-        inside = [*maps_of(material, group, shown), *by_language(material, group, shown)]
-        if len(mapped) == 1:
-            blocks += inside
-        elif place < _OPEN_GROUPS:
-            blocks += [Paragraph(group, "heading"), *inside]
-        else:
-            blocks.append(Fold(group, tuple(inside)))
+    parts = [
+        (group, [*maps_of(material, group, shown), *by_language(material, group, shown)])
+        for group in mapped[:MAX_MAPPED_GROUPS]
+    ]
+    blocks += by_group(parts, _OPEN_GROUPS)
     if len(mapped) > MAX_MAPPED_GROUPS:
         left_out = "; ".join(mapped[MAX_MAPPED_GROUPS:])
         blocks.append(
@@ -72,7 +66,7 @@ def languages_section(material: Material, prefix: str = "") -> Section | None:
         "clustered_p), the improvement of the mean PND over the pairs of that language. In Python: "
         f"pandas.read_parquet({str(material.sweep.out / 'scores')!r}).",
     )
-    return Section(f"{prefix}languages", "Languages", tuple(blocks), sources)
+    return Section("languages", "Languages", tuple(blocks), sources)
 
 
 def rates_to_map(material: Material, group: str, criterion: Criterion) -> dict[float, str]:
@@ -148,11 +142,9 @@ def by_language(material: Material, group: str, shown: list[Criterion]) -> list[
 
 
 def language_boundaries(material: Material, group: str, criterion: Criterion, axis: str) -> dict[str, str]:
-    """Language -> its own boundary in words, for the last column of a per-language table; empty: no such column.
-
-    The one place where boundaries per language enter the report.
-    """
-    return {}
+    """Language -> its own boundary, for the last column of a per-language table; empty: no such column."""
+    rows = material.by_rank(group, criterion, axis).dropna(subset=["estimate"]).to_dict("records")
+    return {str(row["member"]): estimate(interval_of(row)) for row in rows}
 
 
 def _language_table(material: Material, group: str, rows: pd.DataFrame, criterion: Criterion, axis: str) -> Table:
@@ -197,7 +189,8 @@ def _cell(values: Values | None, name: str) -> Cell:
     mean, low, high, significant, seeds = values
     if math.isnan(mean):
         return Cell("-", f"{name}: no untuned error")
-    between = f" (95% {percent(low)} to {percent(high)})" if math.isfinite(low) and math.isfinite(high) else ""
+    what = "95%" if seeds == 1 else "hull of the seeds' 95% intervals,"
+    between = f" ({what} {percent(low)} to {percent(high)})" if math.isfinite(low) and math.isfinite(high) else ""
     tested = f", {significant:.0f} of {seeds:.0f} seeds significant" if seeds > 1 else ""
     tested = tested or (", significant" if significant else ", not significant")
     return Cell(

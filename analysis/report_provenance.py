@@ -22,13 +22,8 @@ _FEW_RATES = 3
 _SHOWN_IDS = 10
 
 
-def provenance_section(material: Material, prefix: str = "") -> Section:
-    """Completeness, warnings, origin, evaluation sets, every trial.
-
-    Args:
-        material: of the sweep.
-        prefix: of the section's key.
-    """
+def provenance_section(material: Material) -> Section:
+    """Completeness, warnings, origin, evaluation sets, every trial."""
     sweep = material.sweep
     is_whole = sweep.completeness.is_whole
     blocks: list[Block] = [Paragraph(completeness_line(sweep), "plain" if is_whole else "warning")]
@@ -45,7 +40,7 @@ def provenance_section(material: Material, prefix: str = "") -> Section:
         "(num_comparisons, num_clusters, pnd_untuned); failures/*.json. Computed by analysis.load.load_sweep and "
         "analysis.curves.curve_table.",
     )
-    return Section(f"{prefix}completeness", "Completeness and provenance", tuple(blocks), sources)
+    return Section("completeness", "Completeness and provenance", tuple(blocks), sources)
 
 
 def origin(sweep: Sweep) -> str:

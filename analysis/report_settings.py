@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from .curves import ALPHA, MEASURES, Criterion
+from .interval import estimate, interval
 from .material import Material
 from .page import Block, Cell, Fold, Paragraph, Section, Table
-from .report_boundary import estimate, interval
 from .terminal import percent
 from .wording import format_rate
 
@@ -19,13 +19,8 @@ _READING = (
 )
 
 
-def settings_section(material: Material, prefix: str = "") -> Section | None:
-    """One table at a rate that all groups share, and all rates; None when there is one group.
-
-    Args:
-        material: of the sweep.
-        prefix: of the section's key.
-    """
+def settings_section(material: Material) -> Section | None:
+    """One table at a rate that all groups share, and all rates; None when there is one group."""
     if len(material.groups) < 2:
         return None
     is_freezing = material.trials["freeze"].dropna().nunique() > 1
@@ -48,9 +43,8 @@ def settings_section(material: Material, prefix: str = "") -> Section | None:
         f"Computed by analysis.curves.rate_table. The paper's own rows beside these: adiabatic beside "
         f"{material.sweep.out} 1",
     )
-    return Section(
-        f"{prefix}settings", "Freezing compared" if is_freezing else "Settings compared", tuple(blocks), sources
-    )
+    title = "Freezing compared" if is_freezing else "Settings compared"
+    return Section("settings", title, tuple(blocks), sources)
 
 
 def shared_rate(material: Material) -> float | None:

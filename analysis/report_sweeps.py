@@ -17,7 +17,7 @@ from .page import Beside, Block, Bullets, Page, Paragraph, Part, Section, text_t
 from .page_html import render_html
 from .page_markdown import render_markdown
 from .report import part_of, report_folder, write_text
-from .report_boundary import DEFINITION, boundary_table, range_picture, ranges
+from .report_boundary import DEFINITION, boundary_table, in_blocks, range_of, range_picture
 from .report_provenance import commits_of
 from .resample import NUM_RESAMPLES
 from .terminal import completeness_line
@@ -133,16 +133,13 @@ def _boundaries(materials: Sequence[Material], names: Sequence[str]) -> Section:
         sentences += [f"{name}: {sentence(boundary)}" for boundary in of_groups]
         if not material.boundaries:
             sentences.append(f"{name}: No boundary: {NOTHING_TO_ESTIMATE}.")
-        for one in ranges(material):
-            b = one.boundary
-            label = f"{name}; {b.group}" if b.group else name
-            lines.append(dataclasses.replace(one, label=label, heading=f"{b.set}, {b.relation}, {b.measure}"))
+        for curve, boundary in zip(material.curves, material.boundaries, strict=True):
+            label = f"{name}; {curve.group}" if curve.group else name
+            lines.append(range_of(curve, boundary, label, str(curve.criterion)))
         table_rows += [(name, boundary) for boundary in material.boundaries]
     blocks: list[Block] = [Bullets(tuple(sentences), num_leads=len(sentences))]
     if lines:
-        order = list(dict.fromkeys(line.heading for line in lines))
-        lines.sort(key=lambda line: order.index(line.heading))
-        blocks += [range_picture(lines), boundary_table(table_rows), Paragraph(DEFINITION, "note")]
+        blocks += [range_picture(in_blocks(lines)), boundary_table(table_rows), Paragraph(DEFINITION, "note")]
     sources = ("Tables influence and untuned of each folder, as in each sweep's own section below.",)
     return Section("boundaries", "Boundaries", tuple(blocks), sources)
 

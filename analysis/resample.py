@@ -27,21 +27,25 @@ Legend: T trials, R rates, C clusters, K language pairs, B replicates.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from .curves import KEPT_UNTUNED, UNMOVED, Criterion, criteria, curve_table
-from .influences import WHOLE, Floats, Part, TrialInfluences, centred_weights, read_influences
+from .influences import TRIPLETS, WHOLE, Floats, Part, TrialInfluences, centred_weights, read_influences
 from .load import Sweep
 
 NUM_RESAMPLES = 2000
 """Replicates: 50 lie beyond each end of a 95% interval."""
+
+Resampled: TypeAlias = tuple[Floats, Floats, Floats, NDArray[np.int64]]
+"""Rates going up, mean at each, replicates, trials at each rate."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,36 @@ class MeanCurve:
         return self.num_kept_untuned + self.num_unmoved < self.num_trials
 
 
+class GroupTrials:
+    """Trials of one group of settings as arrays: a report asks for hundreds of curves, and pandas takes longer."""
+
+    def __init__(self, name: str, table: pd.DataFrame) -> None:
+        """`table`: the group's rows of `Evidence.trials`."""
+        self.name = name
+        self._table = table
+        self.trial_ids = [str(trial_id) for trial_id in table.index]
+        self.rates_T = table["learning_rate"].to_numpy(dtype=np.float64)
+        self.seeds_T = table["seed"].to_numpy(dtype=np.int64)
+        self.kept_untuned_T = table[KEPT_UNTUNED].to_numpy(dtype=bool)
+        self.unmoved_T = table[UNMOVED].to_numpy(dtype=bool)
+        self.absent_T = table["status"].isin(["FAILED", "MISSING"]).to_numpy(dtype=bool)
+        self._some: dict[tuple[bool, ...], GroupTrials] = {}
+
+    def some(self, chosen_T: Sequence[bool]) -> GroupTrials:
+        """Those that are chosen; asked for again and again, so kept."""
+        key = tuple(chosen_T)
+        if key not in self._some:
+            self._some[key] = GroupTrials(self.name, self._table[np.array(key, dtype=bool)])
+        return self._some[key]
+
+    def by_seed(self, improvement_T: Floats) -> dict[int, tuple[Floats, Floats]]:
+        """Rates, going up, and improvements of each seed of the tuning; nothing with one."""
+        seeds: Sequence[int] = np.unique(self.seeds_T).tolist()
+        order_T = np.argsort(self.rates_T, kind="stable")
+        kept = {seed: order_T[self.seeds_T[order_T] == seed] for seed in seeds if len(seeds) > 1}
+        return {seed: (self.rates_T[own], improvement_T[own]) for seed, own in kept.items()}
+
+
 @dataclass(frozen=True)
 class Evidence:
     """A sweep with all that its curves are made of, read once by `gather`; every table of boundaries takes it."""
@@ -100,64 +134,87 @@ class Evidence:
     seed: int
     num_absent: int
     """Trials of the whole sweep that failed or are missing."""
+    computed: dict[tuple[str, Criterion, Part], MeanCurve] = field(default_factory=dict, init=False, repr=False)
+    """Curves over all language pairs and of triplets, which every table asks for; those of languages are asked once."""
 
     @property
     def groups(self) -> list[str]:
         """Groups of settings, in the order of the sweep."""
         return list(dict.fromkeys(self.sweep.groups.values()))
 
+    @functools.cached_property
+    def of_group(self) -> dict[str, GroupTrials]:
+        """The trials of each group that has a rate above 0."""
+        return {str(group): GroupTrials(str(group), part) for group, part in self.trials.groupby("group", sort=False)}
+
     def curve(self, group: str, criterion: Criterion, part: Part = WHOLE) -> MeanCurve | None:
         """One curve; None where the group has no result for it."""
-        of_group = self.trials[self.trials["group"] == group]
-        chosen = [i for i in of_group.index if i in self.influences and (criterion, part) in self.influences[i].parts]
-        if not chosen:
-            return None
-        trials = [self.influences[i].parts[criterion, part] for i in chosen]
-        rates_T = of_group.loc[chosen, "learning_rate"].to_numpy(dtype=np.float64)
-        improvement_T = np.array([trial.improvement for trial in trials])
-        influence_TC = np.stack([trial.influence_C for trial in trials])
-        options = {"num_resamples": self.num_resamples, "seed": self.seed}
-        resampled = resample_curve(rates_T, improvement_T, influence_TC, stream=group, **options)
-        return self._make(
-            of_group,
-            chosen,
-            criterion,
-            part,
-            improvement_T,
-            resampled,
-            trials[0].num_language_pairs,
-            len(influence_TC[0]),
+        key = group, criterion, part
+        if key in self.computed:
+            return self.computed[key]
+        curve = next(iter(self.curves(group, criterion, [part])), None)
+        if curve is not None and part in (WHOLE, TRIPLETS):
+            self.computed[key] = curve
+        return curve
+
+    def curves(self, group: str, criterion: Criterion, parts: Sequence[Part]) -> list[MeanCurve]:
+        """A curve for each part that has a result, their texts redrawn in one product."""
+        if group not in self.of_group:
+            return []
+        found = [(part, self.scored(group, criterion, part)) for part in parts]
+        found = [(part, chosen) for part, chosen in found if chosen.trial_ids]
+        trials = [[self.influences[i].parts[criterion, part] for i in chosen.trial_ids] for part, chosen in found]
+        samples = [
+            (chosen.rates_T, np.array([one.improvement for one in own]), np.stack([one.influence_C for one in own]))
+            for (_, chosen), own in zip(found, trials, strict=True)
+        ]
+        resampled = resample_curves(samples, num_resamples=self.num_resamples, seed=self.seed, stream=group)
+        sizes = [(own[0].num_language_pairs, len(own[0].influence_C)) for own in trials]
+        return [
+            self._make(chosen, criterion, part, sample[1], result, size)
+            for (part, chosen), sample, result, size in zip(found, samples, resampled, sizes, strict=True)
+        ]
+
+    def scored(self, group: str, criterion: Criterion, part: Part) -> GroupTrials:
+        """Trials of a group, with a rate above 0, that have a result for some language pairs of a criterion."""
+        of_group = self.of_group[group]
+        return of_group.some(
+            [i in self.influences and (criterion, part) in self.influences[i].parts for i in of_group.trial_ids]
         )
 
     def pair_curves(self, group: str, criterion: Criterion) -> list[MeanCurve]:
         """A curve for each language pair with untuned errors, from fewer replicates (`influences.NUM_PAIR_DRAWS`)."""
-        of_group = self.trials[self.trials["group"] == group]
-        chosen = [i for i in of_group.index if i in self.influences and criterion in self.influences[i].pairs]
-        if not chosen:
+        if group not in self.of_group:
             return []
-        draws = [self.influences[i].pairs[criterion] for i in chosen]
+        of_group = self.of_group[group]
+        scored_T = [i in self.influences and criterion in self.influences[i].pairs for i in of_group.trial_ids]
+        chosen = of_group.some(scored_T)
+        if not chosen.trial_ids:
+            return []
+        draws = [self.influences[i].pairs[criterion] for i in chosen.trial_ids]
         improvement_TK = np.stack([one.improvement_K for one in draws])
         keys = self.pair_keys(criterion)
         known_K = np.flatnonzero(~np.isnan(improvement_TK).any(axis=0))
         noise_TPK = np.stack([one.noise_PK[:, known_K] for one in draws])
-        table = of_group.loc[chosen]
-        rates_T = table["learning_rate"].to_numpy(dtype=np.float64)
+        rates_T = chosen.rates_T
         rng = _seed_stream(self.seed, group)
-        rates_R, mean_RK, replicates_BRK, seeds_R = redraw_seeds_of_all(
-            rates_T, improvement_TK[:, known_K], noise_TPK, rng
-        )
+        known_TK = improvement_TK[:, known_K]
+        noise_RPK = _finite_means(rates_T, known_TK.min(axis=1), noise_TPK)
+        rates_R, mean_RK, replicates_BRK, seeds_R = redraw_seeds_of_all(rates_T, known_TK, noise_RPK, rng)
         num_clusters = next(
-            len(one.influence_C) for (which, _), one in self.influences[chosen[0]].parts.items() if which == criterion
+            len(one.influence_C)
+            for (which, _), one in self.influences[chosen.trial_ids[0]].parts.items()
+            if which == criterion
         )
         first = rates_R, mean_RK[:, 0], replicates_BRK[:, :, 0], seeds_R
-        one = self._make(of_group, chosen, criterion, WHOLE, improvement_TK[:, 0], first, 1, num_clusters)
+        one = self._make(chosen, criterion, WHOLE, improvement_TK[:, 0], first, (1, num_clusters))
         return [
             replace(
                 one,
                 mean_R=mean_RK[:, place],
                 replicates_BR=replicates_BRK[:, :, place],
                 part=Part("language pair", "/".join(keys[pair])),
-                by_seed=by_seed_of(table, improvement_TK[:, pair]),
+                by_seed=chosen.by_seed(improvement_TK[:, pair]),
             )
             for place, pair in enumerate(known_K)
         ]
@@ -173,30 +230,28 @@ class Evidence:
 
     def _make(
         self,
-        of_group: pd.DataFrame,
-        chosen: list[str],
+        chosen: GroupTrials,
         criterion: Criterion,
         part: Part,
         improvement_T: Floats,
-        resampled: tuple[Floats, Floats, Floats, NDArray[np.int64]],
-        num_language_pairs: int,
-        num_clusters: int,
+        resampled: Resampled,
+        sizes: tuple[int, int],
     ) -> MeanCurve:
-        """A curve with what is known of its trials."""
+        """A curve with what is known of its trials; `sizes`: language pairs and clusters."""
         return MeanCurve(
-            of_group["group"].iloc[0],
+            chosen.name,
             criterion,
             *resampled,
             num_diverged=int(np.isneginf(improvement_T).sum()),
-            num_trials=len(chosen),
-            num_kept_untuned=int(of_group.loc[chosen, KEPT_UNTUNED].sum()),
-            num_unmoved=int(of_group.loc[chosen, UNMOVED].sum()),
-            num_absent=int(of_group["status"].isin(["FAILED", "MISSING"]).sum()),
-            num_language_pairs=num_language_pairs,
-            num_clusters=num_clusters,
+            num_trials=len(chosen.trial_ids),
+            num_kept_untuned=int(chosen.kept_untuned_T.sum()),
+            num_unmoved=int(chosen.unmoved_T.sum()),
+            num_absent=int(self.of_group[chosen.name].absent_T.sum()),
+            num_language_pairs=sizes[0],
+            num_clusters=sizes[1],
             seed=self.seed,
             part=part,
-            by_seed=by_seed_of(of_group.loc[chosen], improvement_T),
+            by_seed=chosen.by_seed(improvement_T),
         )
 
 
@@ -257,7 +312,7 @@ def mean_curves(
 
 def resample_curve(
     rates_T: Floats, improvement_T: Floats, influence_TC: Floats, *, num_resamples: int, seed: int, stream: str = ""
-) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+) -> Resampled:
     """Curve and its replicates from trials.
 
     Args:
@@ -271,26 +326,39 @@ def resample_curve(
     Returns:
         rates_R going up, mean_R, replicates_BR, seeds_R (trials at each rate).
     """
-    weights_BC = centred_weights(seed, influence_TC.shape[1], num_resamples)
-    return redraw_seeds(rates_T, improvement_T, weights_BC @ influence_TC.T, _seed_stream(seed, stream))
+    sample = rates_T, improvement_T, influence_TC
+    return resample_curves([sample], num_resamples=num_resamples, seed=seed, stream=stream)[0]
 
 
-def redraw_seeds(
-    rates_T: Floats, improvement_T: Floats, noise_BT: Floats, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
-    """`resample_curve` from the noise that the clusters give each trial."""
-    found = redraw_seeds_of_all(rates_T, improvement_T[:, None], noise_BT.T[:, :, None], rng)
+def resample_curves(
+    samples: Sequence[tuple[Floats, Floats, Floats]], *, num_resamples: int, seed: int, stream: str = ""
+) -> list[Resampled]:
+    """`resample_curve` for each of several curves of the same clusters, of which all have the same number."""
+    if not samples:
+        return []
+    influence_SC = np.concatenate([_finite_means(*sample) for sample in samples])
+    noise_BS = centred_weights(seed, influence_SC.shape[1], num_resamples) @ influence_SC.T
+    places = np.cumsum([len(np.unique(rates_T)) for rates_T, _, _ in samples])[:-1]
+    return [
+        redraw_seeds(rates_T, improvement_T, noise_BR, _seed_stream(seed, stream))
+        for (rates_T, improvement_T, _), noise_BR in zip(samples, np.split(noise_BS, places, axis=1), strict=True)
+    ]
+
+
+def redraw_seeds(rates_T: Floats, improvement_T: Floats, noise_BR: Floats, rng: np.random.Generator) -> Resampled:
+    """`resample_curve` from the noise that the clusters give the mean of each rate's trials that did not diverge."""
+    found = redraw_seeds_of_all(rates_T, improvement_T[:, None], noise_BR.T[:, :, None], rng)
     return found[0], found[1][:, 0], found[2][:, :, 0], found[3]
 
 
 def redraw_seeds_of_all(
-    rates_T: Floats, improvement_TK: Floats, noise_TBK: NDArray[np.floating[Any]], rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+    rates_T: Floats, improvement_TK: Floats, noise_RBK: NDArray[np.floating[Any]], rng: np.random.Generator
+) -> Resampled:
     """The same for many curves of the same trials, whose seeds are redrawn together: rates_R, mean_RK, values_BRK."""
     diverged_T = np.isneginf(improvement_TK).any(axis=1)
     rates_R, rate_of_T = np.unique(rates_T, return_inverse=True)
     seeds_R = np.bincount(rate_of_T).astype(np.int64)
-    num_resamples, num_curves = noise_TBK.shape[1:]
+    num_resamples, num_curves = noise_RBK.shape[1:]
     mean_RK, replicates_BRK = np.empty((len(rates_R), num_curves)), np.empty((num_resamples, len(rates_R), num_curves))
     for place, num_seeds in enumerate(seeds_R):
         of_rate_T = rate_of_T == place
@@ -298,7 +366,7 @@ def redraw_seeds_of_all(
         num_finite = int(finite_T.sum())
         mean_RK[place] = improvement_TK[of_rate_T].mean(axis=0)
         if num_finite:
-            replicates_BRK[:, place] = improvement_TK[finite_T].mean(axis=0) + noise_TBK[finite_T].mean(axis=0)
+            replicates_BRK[:, place] = improvement_TK[finite_T].mean(axis=0) + noise_RBK[place]
         else:
             replicates_BRK[:, place] = -np.inf
         if num_finite > 1:
@@ -311,16 +379,22 @@ def redraw_seeds_of_all(
     return rates_R, mean_RK, replicates_BRK, seeds_R
 
 
+def _finite_means(
+    rates_T: Floats, improvement_T: Floats, values_TX: NDArray[np.floating[Any]]
+) -> NDArray[np.floating[Any]]:
+    """At each rate, going up, the mean over the trials that did not diverge; 0 where all did.
+
+    What the clusters do to a rate is linear in its trials: their mean is resampled, not each of them.
+    """
+    rates_R, rate_of_T = np.unique(rates_T, return_inverse=True)
+    finite_T = ~np.isneginf(improvement_T)
+    mean_RX = np.zeros((len(rates_R), *values_TX.shape[1:]), values_TX.dtype)
+    for place in range(len(rates_R)):
+        chosen_T = finite_T & (rate_of_T == place)
+        if chosen_T.any():
+            mean_RX[place] = values_TX[chosen_T].mean(axis=0)
+    return mean_RX
+
+
 def _seed_stream(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, 2, zlib.crc32(name.encode())])
-
-
-def by_seed_of(trials: pd.DataFrame, improvement_T: Floats) -> dict[int, tuple[Floats, Floats]]:
-    """Rates, going up, and improvements of each seed."""
-    rates_T, seeds_T = trials["learning_rate"].to_numpy(dtype=np.float64), trials["seed"].to_numpy(dtype=np.int64)
-    seeds: Sequence[int] = np.unique(seeds_T).tolist()
-    if len(seeds) < 2:
-        return {}
-    order_T = np.argsort(rates_T, kind="stable")
-    kept = {seed: order_T[seeds_T[order_T] == seed] for seed in seeds}
-    return {seed: (rates_T[own], improvement_T[own]) for seed, own in kept.items()}

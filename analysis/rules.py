@@ -58,6 +58,27 @@ class Rule(StrEnum):
     PAIRS = "pairs"
 
 
+def definition(rule: Rule, *, delta: float = DELTA, share: float = SHARE) -> str:
+    """What the rate of a criterion is, in words: the one place that says so to readers of a report or a terminal.
+
+    Args:
+        rule: the criterion.
+        delta: loss that is tolerated, a fraction.
+        share: of language pairs that may be degraded.
+    """
+    words = {
+        Rule.ONSET: "the mean improvement leaves its plateau: the knot of two lines in log rate",
+        Rule.BREAK_EVEN: "the mean improvement falls below 0, beyond its highest point",
+        Rule.TOLERANCE: f"the lower 97.5% limit of the mean improvement falls below -{100 * delta:g}%: up to here a "
+        f"loss below {100 * delta:g}% was shown",
+        Rule.LEVEL: f"the mean improvement itself falls below -{100 * delta:g}%: the best estimate, and the report's "
+        "main sentence",
+        Rule.PAIRS: f"more than {100 * share:g}% of the language pairs are degraded by the clustered test (false "
+        "discovery rate 5%)",
+    }
+    return words[rule]
+
+
 @dataclass(frozen=True)
 class Crossing:
     """A boundary in log10 of the rate."""

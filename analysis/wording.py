@@ -7,6 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from .level import Boundary
+from .rates import format_rate
+
+__all__ = ["WIDE_GAP", "format_rate", "sentence", "to_json"]
 
 WIDE_GAP = 10
 """Ratio of neighbouring rates from which the sentence says that it read between them."""
@@ -47,14 +50,6 @@ def sentence(boundary: Boundary) -> str:
             f"{criterion} falls below {level} there{_bracket(b)}"
         )
     return "; ".join([main, _coverage(b), *_reservations(b)]) + "."
-
-
-def format_rate(rate: float, num_digits: int = 2) -> str:
-    """A learning rate in scientific notation without idle zeros, as 6.3e-08 or 1e-04; 0 for the control."""
-    if rate == 0:
-        return "0"
-    digits, _, exponent = f"{rate:.{num_digits - 1}e}".partition("e")
-    return f"{digits.rstrip('0').rstrip('.') if '.' in digits else digits}e{exponent}"
 
 
 def to_json(boundaries: Sequence[Boundary]) -> dict[str, Any]:

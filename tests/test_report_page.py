@@ -16,11 +16,16 @@ from planted_xnli import Look, write_xnli
 from typer.testing import CliRunner
 
 from adiabatic_ray import results
-from analysis import report_languages
+from analysis.boundary_tables import boundary_table, language_boundaries
 from analysis.curves import rate_table
+from analysis.gains import best_rates
+from analysis.interval import estimate, interval_of
 from analysis.load import load_sweep
+from analysis.pareto import pareto_front
+from analysis.ratios import boundary_ratios
 from analysis.report import Report, write_report
 from analysis.report_sweeps import write_sweeps_report
+from analysis.rules import Rule, definition
 from analysis.terminal import percent
 from jobs.cli import app
 
@@ -91,10 +96,14 @@ def look(look_folder: Path) -> Report:
 
 def test_every_section_is_there_and_in_order_in_both_files(look):
     titles = [
-        "Completeness and provenance",
         "Boundary",
+        "Completeness and provenance",
+        "All criteria",
+        "Ratios of boundaries",
         "Curves",
+        "Gain and its price",
         "Languages",
+        "Which language breaks first",
         "Freezing compared",
         "Drift and step resolution",
         "Cost",
@@ -166,7 +175,8 @@ def test_a_map_shows_each_pair_with_value_and_interval(look, look_folder):
     rows = rows[(rows["measure"] == "cosine") & (rows["query_language"] == "bg") & (rows["passage_language"] == "el")]
     low, high = rows["improvement_low"].min(), rows["improvement_high"].max()
     significant = int((rows["bh_p"] <= 0.05).sum())
-    tip = f"bg to el: {percent(rows['improvement'].mean())}% (95% {percent(low)} to {percent(high)})"
+    hull = f"hull of the seeds' 95% intervals, {percent(low)} to {percent(high)}"
+    tip = f"bg to el: {percent(rows['improvement'].mean())}% ({hull})"
     titles = [attrs.get("title") or "" for tag, attrs in parsed(look).elements if tag == "td"]
     assert f"{tip}, {significant} of 2 seeds significant" in titles
 
@@ -192,10 +202,52 @@ def test_languages_over_rates_are_the_aggregates(look, look_folder):
     )
 
 
-def test_boundaries_by_language_have_their_column(look_folder, monkeypatch):
-    monkeypatch.setattr(report_languages, "language_boundaries", lambda *_: {"ar": "4.2e-08", "de": "above 4e-07"})
-    page = parsed(write_report(look_folder, num_resamples=100))
-    assert "boundary" in page.named("th") and {"4.2e-08", "above 4e-07"} <= set(page.named("td"))
+def test_boundaries_by_language_have_a_column_a_chart_and_a_table(look):
+    page, markdown = parsed(look), look.markdown.read_text()
+    found = language_boundaries(look.evidence, axes=("query language", "passage language"))
+    rows = found[(found["measure"] == "cosine") & (found["group"] == "freeze=embeddings")].to_dict("records")
+    assert len(rows) == 2 * 2 * 4, "two relations, two sides, four languages"
+    heads, cells, titles = page.named("th"), page.named("td"), page.named("title")
+    assert "boundary" in heads
+    for row in rows:
+        assert estimate(interval_of(row)) in cells
+        assert f"{row['axis']} {row['member']}: {row['words']}" in titles
+        assert f"| {row['words']} |" in markdown
+    first = next(row for row in rows if row["axis"] == "query language")
+    assert any(f"query language {first['member']} at" in text for text in page.named("li"))
+
+
+def test_every_criterion_is_defined_and_has_its_numbers(look):
+    page, markdown = parsed(look), look.markdown.read_text()
+    for rule in Rule:
+        assert f"{rule}: {definition(rule)}." in page.named("li") and f"- {rule}: {definition(rule)}." in markdown
+    for row in boundary_table(look.evidence).to_dict("records"):
+        assert str(row["words"]) in page.named("td") and f"| {row['words']} |" in markdown
+    assert any("arxiv-title" in text and "all criteria" in text for text in page.named("figcaption"))
+
+
+def test_ratios_between_groups_are_shown(look):
+    page, markdown = parsed(look), look.markdown.read_text()
+    for row in boundary_ratios(look.evidence).to_dict("records"):
+        assert row["words"] in page.named("td") and row["words"] in markdown
+
+
+def test_the_gain_and_its_price(look):
+    page, markdown = parsed(look), look.markdown.read_text()
+    points = pareto_front(look.evidence)
+    cosine = points[points["measure"] == "cosine"]
+    titles = [text for text in page.named("title") if "msmarco" in text and "entailment-" in text]
+    assert len(titles) == len(cosine), "every trial is a point of both relations"
+    assert sum(text.endswith("on the front") for text in titles) == cosine["on_front"].sum()
+    assert page.classes("front"), "the front is joined"
+    for row in best_rates(look.evidence).to_dict("records"):
+        assert percent(row["unconstrained_gain"]) in page.named("td") and percent(row["unconstrained_gain"]) in markdown
+    assert any("Lower end of the gain" in text for text in page.named("li"))
+
+
+def test_definitions_of_the_criteria_stand_in_the_docs_word_for_word():
+    text = (Path(__file__).resolve().parents[1] / "docs" / "boundary.md").read_text()
+    assert all(f"| `{rule}` | {definition(rule)} |" in text for rule in Rule)
 
 
 def test_marks_are_open_where_not_significant(look, look_folder):
