@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import ray
+from ray._raylet import AuthenticationTokenLoader
 
 
 @dataclass
@@ -84,9 +85,12 @@ def serving() -> Iterator[JobServer]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     state.address = f"http://127.0.0.1:{server.server_port}"
+    # Ray reads its token once in a process: the test's own is not to be an earlier test's, nor a later one's.
+    AuthenticationTokenLoader.instance().reset_cache()
     try:
         yield state
     finally:
+        AuthenticationTokenLoader.instance().reset_cache()
         server.shutdown()
         server.server_close()
         thread.join()

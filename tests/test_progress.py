@@ -157,7 +157,7 @@ def test_a_terminal_gets_a_live_line_and_neither_stamps_nor_summaries(clock: Clo
 
 def test_what_tune_calls_reaches_the_listener() -> None:
     """An attempt that is tried again, then the last one: by Tune's own names for the two."""
-    listener, trial = Quiet(), SimpleNamespace(config={"trial_id": "a"})
+    listener, trial = Quiet(), SimpleNamespace(config={"trial": {"trial_id": "a"}})
     announcer = Announcer(listener)
     announcer.on_trial_start(0, [], trial)
     announcer.on_trial_recover(0, [], trial)
