@@ -43,8 +43,8 @@ class Announcer(ray_tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """An attempt failed, and Tune puts the trial at the end of its queue."""
-        self._listener.attempt_failed(trial.config["trial_id"], is_last=False)
+        self._listener.attempt_failed(trial.config["trial"]["trial_id"], is_last=False)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The last attempt failed."""
-        self._listener.attempt_failed(trial.config["trial_id"], is_last=True)
+        self._listener.attempt_failed(trial.config["trial"]["trial_id"], is_last=True)
