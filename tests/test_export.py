@@ -249,7 +249,7 @@ def test_a_tokenizer_that_comes_back_changed_is_refused(
     def other(texts: list[str], truncation: bool) -> dict[str, list[list[int]]]:
         return {"input_ids": [[2, 3]] * len(texts)}
 
-    monkeypatch.setattr(export, "AutoTokenizer", SimpleNamespace(from_pretrained=lambda folder: other))
+    monkeypatch.setattr(export, "AutoTokenizer", SimpleNamespace(from_pretrained=lambda folder, **_: other))
     with pytest.raises(ValueError, match=r"must give the ids .* got \[2, 3\] for .*constraints\.txt"):
         write(tmp_path / "out", base, {})
     assert list(tmp_path.iterdir()) == []
