@@ -63,8 +63,8 @@ def non_dominated(gain_T: Floats, change_T: Floats) -> NDArray[np.bool_]:
     """
     is_as_good_TT = (gain_T[:, None] >= gain_T) & (change_T[:, None] >= change_T)
     is_better_TT = (gain_T[:, None] > gain_T) | (change_T[:, None] > change_T)
-    is_dominated_T: NDArray[np.bool_] = (is_as_good_TT & is_better_TT).any(axis=0)
-    return ~is_dominated_T
+    on_front_T: NDArray[np.bool_] = ~np.logical_or.reduce(is_as_good_TT & is_better_TT, axis=0).astype(np.bool_)
+    return on_front_T
 
 
 Ends = dict[tuple[str, ...], tuple[float, float]]
