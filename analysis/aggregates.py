@@ -8,8 +8,10 @@ from .load import Sweep, read_whole
 
 LANGUAGE_AXES = ("query language", "passage language")
 AXES = ("all", *LANGUAGE_AXES)
-_COLUMNS = ("trial_id", "set", "relation", "measure", "axis", "group", "improvement", "improvement_low")
-_COLUMNS += ("improvement_high", "clustered_p")
+_COLUMNS = (
+    *("trial_id", "set", "relation", "measure", "axis", "group"),
+    *("improvement", "improvement_low", "improvement_high", "clustered_p"),
+)
 
 
 def aggregates(sweep: Sweep) -> pd.DataFrame:

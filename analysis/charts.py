@@ -25,7 +25,7 @@ WIDTH, HEIGHT = 480.0, 320.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 12.0, 12.0, 44.0
 _LABEL_WIDTH = 40.0
 """Room that the label of a rate needs."""
-LABEL_HEIGHT = 17.0
+LABEL_HEIGHT = 15.0
 """Room that a label needs above another."""
 _FEW_RATES = 10
 SHAPES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,8 @@ from .wording import format_rate
 
 COLOURS = tuple(f"c{place}" for place in range(8))
 SHAPES = ("circle", "square", "up", "diamond", "down")
+_MAX_BANDS = 6
+"""Curves of one chart; more are drawn thin and without bands, which would hide one another. Tips have the intervals."""
 _INSTEAD = "The table has the numbers."
 
 
@@ -139,6 +142,8 @@ def overlay_picture(
         )
         for place, (name, curve) in enumerate(curves)
     ]
+    if len(curves) > _MAX_BANDS:
+        series = [replace(one, band=(), style="solid") for one in series]
     rates = sorted({float(rate) for _, curve in curves for rate in curve.rates_R})
     broken = {float(rate) for _, curve in curves for rate in curve.rates_R[np.isneginf(curve.mean_R)]}
     chart = Chart(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -106,9 +106,10 @@ def _curve_table(sweep: Sweep) -> pd.DataFrame:
         columns_of.setdefault(str(name), {}).update(_triplet_columns(triplets, tuned_set))
     pairs = sweep.scores.loc[sweep.scores["kind"] == "pairs", _PAIR_KEYS + _PAIR_SCORES]
     columns = {name: pairs[name].to_numpy() for name in _PAIR_SCORES}
-    for key, rows in pairs.groupby(_PAIR_KEYS, sort=False).indices.items():
+    places = cast("dict[tuple[str, ...], NDArray[np.intp]]", pairs.groupby(_PAIR_KEYS, sort=False).indices)
+    for key, chosen in places.items():
         trial_id, *about = map(str, key)
-        part = {name: values[rows] for name, values in columns.items()}
+        part = {name: values[chosen] for name, values in columns.items()}
         columns_of.setdefault(trial_id, {}).update(_pair_columns(part, Criterion(*about)))
     kept_epoch = sweep.trials.set_index("trial_id")["kept_epoch"]
     moved_frac = sweep.drift.groupby("trial_id")["moved_frac"].max()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -93,8 +94,8 @@ class TrialCounts:
 class _Lists:
     """A column of lists as one array and where each list begins."""
 
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        lists = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    def __init__(self, column: pa.ChunkedArray[Any]) -> None:
+        lists: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         self._offsets, self._values = lists.offsets.to_numpy(), lists.values.to_numpy()
 
     def matrix(self, rows_K: NDArray[np.int64], length: int) -> Counts | None:

@@ -341,7 +341,8 @@ def _pair_weights(seed: int, num_clusters: int) -> NDArray[np.float32]:
 
 def _sums(member_GK: NDArray[np.floating[Any]], counts_KC: NDArray[np.signedinteger]) -> Ints:
     """Sums over the members of each group; by floating point, which is fast, and exact in the type of `member_GK`."""
-    return np.rint(member_GK @ counts_KC.astype(member_GK.dtype)).astype(np.int64)
+    sums_GC: Ints = np.rint(member_GK @ counts_KC.astype(member_GK.dtype)).astype(np.int64)
+    return sums_GC
 
 
 def _exact_type(num_pairs: int, sizes: tuple[Ints, Ints]) -> type[np.floating[Any]]:

@@ -63,7 +63,8 @@ def non_dominated(gain_T: Floats, change_T: Floats) -> NDArray[np.bool_]:
     """
     is_as_good_TT = (gain_T[:, None] >= gain_T) & (change_T[:, None] >= change_T)
     is_better_TT = (gain_T[:, None] > gain_T) | (change_T[:, None] > change_T)
-    return ~(is_as_good_TT & is_better_TT).any(axis=0)
+    on_front_T: NDArray[np.bool_] = ~np.logical_or.reduce(is_as_good_TT & is_better_TT, axis=0).astype(np.bool_)
+    return on_front_T
 
 
 Ends = dict[tuple[str, ...], tuple[float, float]]
@@ -77,7 +78,7 @@ def _points(evidence: Evidence, criterion: Criterion, means: Ends, gains: Ends) 
     ids = [str(trial_id) for trial_id in trials.index]
     unknown = np.nan, np.nan
     about = criterion.set, criterion.relation, criterion.measure
-    of_gain = [gains.get((i, str(tuned), criterion.measure), unknown) for i, tuned in trials["tuned_set"].items()]
+    of_gain = [gains.get((str(i), str(tuned), criterion.measure), unknown) for i, tuned in trials["tuned_set"].items()]
     of_mean = [means.get((i, *about), unknown) for i in ids]
     harm = harm_by_trial(evidence, criterion.measure).loc[trials.index]
     table = pd.DataFrame(

@@ -17,6 +17,10 @@ from .wording import format_rate, sentence
 
 _MANY = 6
 """More sentences than this fold away, but the first of each group."""
+_MAX_LEADS = 4
+"""Groups whose first sentence stands open."""
+_MAX_ROWS = 16
+"""Of a table that stands open."""
 _MAX_RANGES = 24
 """Lines of one picture."""
 
@@ -42,11 +46,17 @@ def boundary_section(material: Material) -> Section:
     if len(boundaries) <= _MANY:
         blocks.append(Bullets(tuple(sentences), num_leads=1))
     else:
-        blocks.append(Bullets(tuple(sentences[place] for place in firsts), num_leads=len(firsts)))
-        others = tuple(text for place, text in enumerate(sentences) if place not in firsts)
-        blocks.append(Fold(f"The other relations and measures ({len(others)})", (Bullets(others),)))
-    pair = range_picture(ranges(material)), boundary_table([("", boundary) for boundary in boundaries])
-    blocks += pair if len(material.groups) > 1 else [Beside(pair)]
+        leads = firsts[:_MAX_LEADS]
+        blocks.append(Bullets(tuple(sentences[place] for place in leads), num_leads=len(leads)))
+        others = tuple(text for place, text in enumerate(sentences) if place not in leads)
+        more = "groups of settings, relations" if len(leads) < len(firsts) else "relations"
+        blocks.append(Fold(f"The other {more} and measures ({len(others)})", (Bullets(others),)))
+    picture, table = range_picture(ranges(material)), boundary_table([("", boundary) for boundary in boundaries])
+    if len(material.groups) == 1:
+        blocks.append(Beside((picture, table)))
+    else:
+        is_long = len(table.rows) > _MAX_ROWS
+        blocks += [picture, Fold(f"{table.caption} ({len(table.rows)})", (table,)) if is_long else table]
     blocks.append(Paragraph(DEFINITION, "note"))
     sources = (
         "Tables influence (by_positive, by_negative), untuned (all counts), drift (moved_frac), trials (kept_epoch). "

@@ -32,7 +32,9 @@ def drift_section(material: Material) -> Section | None:
     ]
     groups = [group for group in material.groups if (rows["settings"] == group).any()]
     parts = [(group, rows[rows["settings"] == group]) for group in groups]
-    inside = [(group, [Beside((_shares(part), _distances(part))), _summary(part)]) for group, part in parts]
+    inside: list[tuple[str, list[Block]]] = [
+        (group, [Beside((_shares(part), _distances(part))), _summary(part)]) for group, part in parts
+    ]
     blocks += by_group(inside, _OPEN_GROUPS)
     sources = (
         "Table drift (num_weights, movable_frac, moved_frac, l2_change, l2_lost, l2_untuned), a row a trainable "

@@ -13,7 +13,7 @@ from .curves import Criterion
 from .gains import best_rates, gain_floor
 from .interval import estimate, interval, interval_of
 from .material import Material
-from .page import Beside, Block, Bullets, Cell, Fold, Paragraph, Picture, Section, Table, text_table
+from .page import Beside, Block, Bullets, Fold, Paragraph, Picture, Section, Table, text_table
 from .pareto import pareto_front
 from .scatter_chart import draw_scatter, scatter_legend
 from .terminal import percent
@@ -186,7 +186,7 @@ def _gain_table(best: pd.DataFrame, floor: pd.DataFrame) -> Table:
                 str(row["num_seeds"]),
                 format_rate(row["unconstrained_rate"], 3),
                 percent(row["unconstrained_gain"]),
-                Cell(str(row["num_degraded_there"])),
+                str(row["num_degraded_there"]),
             ]
         )
     caption = "Lower end of the gain on the tuned set, best rate with nothing degraded, highest gain at any price"
