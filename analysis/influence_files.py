@@ -10,7 +10,6 @@ Legend: K language pairs, C clusters (triplets: queries).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from adiabatic_ray.results import ResultsError
+from adiabatic_ray.storage import Location
 
 from .curves import Criterion
 from .load import read_arrow
@@ -33,7 +33,7 @@ _SIDES = ("by_positive", "by_negative")
 class InfluenceFiles:
     """Reads influence tables of one sweep; several threads may read at once."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Location) -> None:
         """`out`: the results folder."""
         self.out = out
         self._orders: list[tuple[pa.Table, dict[Criterion, dict[Pair, int]]]] = []
