@@ -6,6 +6,7 @@ Nothing is sent home while testing: Ray's and MLflow's usage reports are off, al
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,9 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")  # before ray is imported: it re
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets its processes starve beside others
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+# A shell ignores ctrl-C in what it runs in the background, and so would every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Same examples on every run: a red test stays red until someone mends it. No deadline: the machine may be shared.
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None, database=None, print_blob=True)
