@@ -26,7 +26,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets its processes starve beside others
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
-# A shell ignores ctrl-C in what it runs in the background, and so would every process that a test starts and interrupts.
+# A shell ignores ctrl-C in what it runs in the background; so would the processes that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Same examples on every run: a red test stays red until someone mends it. No deadline: the machine may be shared.
