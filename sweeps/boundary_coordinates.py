@@ -6,7 +6,7 @@ Hypothesis: not the learning rate, and not rate x steps once the optimizer chang
 better, and how far multilingual query embeddings turned does best.
 Trials: 45: 11 settings, 4 rates each around the boundary that rate x steps lets expect, and 5 for SGD, whose boundary
 nothing lets expect.
-Cost: more than an hour on 2 crowded cores.
+Cost: over an hour on 2 busy cores.
 Deciding rule: the standard deviation of log10 of the boundary over the settings, by coordinate; XNLI
 entailment-neutral, cosine, the mean over language pairs at -1%.
 

@@ -51,7 +51,7 @@ class ObjectServer:
 
     def requests(self) -> list[str]:
         """`METHOD /bucket/key?...` of what was asked so far, in the order of the answers."""
-        mark = f"/moto-api/data.json?mark={uuid.uuid4().hex}"
+        mark = f"/moto-api/?mark={uuid.uuid4().hex}"
         with urllib.request.urlopen(self.url + mark) as answer:
             assert answer.status == 200
         with self._logged:
