@@ -88,10 +88,12 @@ def test_one_actor_three_actors_and_no_ray_give_identical_rows(
     ray_cluster: None, inputs_folder: Path, tmp_path: Path
 ) -> None:
     spec = small_sweep(inputs_folder)
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGUSR1)]
     for name, evaluators in (("one", 1), ("three", 3)):
         sized = with_changes(spec, {"cluster.evaluators": evaluators})
         outcome = run_sweep(sized, tmp_path / name, tmp_path / f"banks-{name}", Quiet())
         assert set(outcome.statuses.values()) == {TrialStatus.COMPLETE} and len(outcome.statuses) == 3
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGUSR1)] == handlers, "ctrl-C still interrupts"
     _same_tables(tmp_path / "one", tmp_path / "three")
     _without_ray(spec, tmp_path / "none")
     _same_tables(tmp_path / "one", tmp_path / "none")

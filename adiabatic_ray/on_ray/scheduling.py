@@ -6,7 +6,10 @@ can never keep a pool from being placed, and one that is scored or recorded leav
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -101,7 +104,8 @@ def schedule(
             verbose=0,
         ),
     )
-    grid = tuner.fit()
+    with _same_signal_handlers():
+        grid = tuner.fit()
     statuses: dict[str, TrialStatus] = {}
     finished = results.finished_trials(out)
     for place in range(len(grid)):
@@ -125,6 +129,18 @@ def schedule(
     if not is_whole or len(statuses) < len(grid):
         raise KeyboardInterrupt  # Tune ends quietly at ctrl-C, with trials that neither finished nor failed
     return statuses
+
+
+@contextmanager
+def _same_signal_handlers() -> Iterator[None]:
+    """Tune leaves its own behind: the first ctrl-C after a sweep, while its report is written, would do nothing."""
+    is_main = threading.current_thread() is threading.main_thread()  # elsewhere Tune sets none, and nobody may
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGUSR1)} if is_main else {}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _run_on_ray(
