@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +24,12 @@ from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.evaluation.prepare import EvaluationInputs, Inputs, Loader, prepare
 from adiabatic_ray.events import Listener, StageListener
 from adiabatic_ray.on_ray.bank_tasks import ensure_banks
-from adiabatic_ray.on_ray.cluster import check_resources, num_tuners
+from adiabatic_ray.on_ray.cluster import check_resources
 from adiabatic_ray.on_ray.devices import device_for
 from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
 from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets, with_passages
+from adiabatic_ray.on_ray.one_driver import only_driver
+from adiabatic_ray.on_ray.room import free_nodes, num_tuners
 from adiabatic_ray.on_ray.scheduling import Group, Queue, schedule, trial_config
 from adiabatic_ray.on_ray.scoring_desk import SharedSets
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs
@@ -104,7 +107,7 @@ def warnings_of(resolutions: Iterable[StepResolution]) -> list[str]:
 def run_sweep(spec: SweepSpec, out: Location, banks: Location, listener: Listener) -> SweepOutcome:
     """Run every trial of a sweep that is not finished yet.
 
-    Ray must be initialised: locally, or connected to a cluster.
+    Ray must be initialised: locally, or connected to a cluster. One driver at a time works on a results folder.
 
     Args:
         spec: the sweep.
@@ -117,6 +120,11 @@ def run_sweep(spec: SweepSpec, out: Location, banks: Location, listener: Listene
         OSError: the results folder cannot be written.
         KeyboardInterrupt: stopped by ctrl-C; finished trials are on disk.
     """
+    with only_driver(out, listener) as driver:
+        return _run_sweep(spec, out, banks, driver, listener)
+
+
+def _run_sweep(spec: SweepSpec, out: Location, banks: Location, driver: str, listener: Listener) -> SweepOutcome:
     listener.stage("reading backbone and texts")
     loader = Loader()
     trials = {trial.trial_id: trial for trial in pin_trials(spec, loader)}
@@ -140,29 +148,30 @@ def run_sweep(spec: SweepSpec, out: Location, banks: Location, listener: Listene
     for text in warnings_of(resolutions_of(trials.values() if search else pending, loader)):
         listener.stage(text)
     _announce_loners(spec.cluster, [(loader.load(trial).backbone, trial.tuning) for trial in prepared], listener)
-    shared: dict[str, tuple[UntunedSpec, MaterialRefs, SharedSets]] = {}
+    shared: dict[str, tuple[UntunedSpec, MaterialRefs, SharedSets, float]] = {}
     for trial in prepared:
         key = _group_key(trial)
         if key not in shared:
-            alike = [sets for untuned, _, sets in shared.values() if untuned == trial.untuned]
+            alike = [sets for untuned, _, sets, _ in shared.values() if untuned == trial.untuned]
             parts = _share(key, loader.load(trial), alike, banks, spec.cluster, listener)
             shared[key] = trial.untuned, *parts
     listener.stage("placing the pools")
-    pool = place_evaluators(spec.cluster)
+    pool = place_evaluators(spec.cluster, listener)
     try:
-        tuners = place_tuners(spec.cluster, num_tuners(spec.cluster, num_left), out.resolve() / "states")
+        num_actors = num_tuners(spec.cluster, num_left, free_nodes(pool.reserved))
+        tuners = place_tuners(spec.cluster, num_actors, out.resolve() / "states")
         try:
             listener.stage("scoring the untuned backbone")
             untuned_refs: dict[str, Any] = {}
             groups = {}
-            for key, (untuned, material, sets) in shared.items():
+            for key, (untuned, material, sets, bank_s) in shared.items():
                 untuned_id = untuned_id_of(untuned, spec.cluster)
                 if untuned_id not in untuned_refs:
                     untuned_refs[untuned_id] = ray.put(_untuned(untuned_id, sets, pool, out, listener))
-                groups[key] = Group(material, sets, untuned_id, untuned_refs[untuned_id])
+                groups[key] = Group(material, sets, untuned_id, untuned_refs[untuned_id], bank_s)
             listener.sweep_started(num_before + num_left, num_before)
             queue = _queue(spec, out, pending, trial_ids, search, listener)
-            statuses = schedule(spec, out, queue, groups, pool, tuners, listener)
+            statuses = schedule(spec, out, queue, groups, pool, tuners, driver, listener)
         finally:
             tuners.close()
     finally:
@@ -218,19 +227,22 @@ def _announce_loners(
 
 def _share(
     key: str, inputs: Inputs, alike: Sequence[SharedSets], banks: Location, cluster: ClusterSpec, listener: Listener
-) -> tuple[MaterialRefs, SharedSets]:
-    """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks.
+) -> tuple[MaterialRefs, SharedSets, float]:
+    """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks, in seconds.
 
     `alike` holds the sets of groups with the same backbone and evaluation, if there are any: they are shared, so that
     towers of all these groups are scored together.
     """
     backbone_ref = alike[0].backbone_ref if alike else ray.put(inputs.backbone)
-    kit = prepare(inputs, open_banks(inputs, backbone_ref, banks, cluster, listener))
+    started = time.monotonic()
+    opened = open_banks(inputs, backbone_ref, banks, cluster, listener)
+    bank_s = time.monotonic() - started
+    kit = prepare(inputs, opened)
     sets = alike[0] if alike else share_sets(backbone_ref, kit.evaluation, inputs)
     if inputs.towers == "both" and not sets.passage_refs:
         sets = with_passages(sets, inputs)
     tuning_ref = ray.put((kit.tuning, kit.validation))
-    return MaterialRefs(key, backbone_ref, tuning_ref, inputs.token_budget), sets
+    return MaterialRefs(key, backbone_ref, tuning_ref, inputs.token_budget), sets, bank_s
 
 
 def open_banks(
