@@ -40,7 +40,7 @@ LAYERS: tuple[dict[str, str], ...] = (
         "tuners tuner_pool scheduling searcher negative_tasks callbacks tracking"
     },
     # composes all of the above into a run
-    {"orchestration": "orchestrator searches tower_evaluation dryrun"},
+    {"orchestration": "orchestrator plans tower_evaluation dryrun"},
 )
 """Files of adiabatic_ray by sub-package, from the bottom up."""
 LAYER_OF = {

@@ -30,11 +30,11 @@ from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
 from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets, with_passages
 from adiabatic_ray.on_ray.one_driver import only_driver
 from adiabatic_ray.on_ray.room import free_nodes, num_tuners
-from adiabatic_ray.on_ray.scheduling import Group, Queue, schedule, trial_config
+from adiabatic_ray.on_ray.scheduling import Group, schedule, trial_config
 from adiabatic_ray.on_ray.scoring_desk import SharedSets
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs
 from adiabatic_ray.on_ray.tuners import place_tuners
-from adiabatic_ray.orchestration.searches import Search, open_search
+from adiabatic_ray.orchestration.plans import ConfigOf, Plan, open_plan
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, TuningSpec, UntunedSpec
@@ -128,28 +128,25 @@ def _run_sweep(spec: SweepSpec, out: Location, banks: Location, driver: str, lis
     listener.stage("reading backbone and texts")
     loader = Loader()
     trials = {trial.trial_id: trial for trial in pin_trials(spec, loader)}
-    search = open_search(spec.search, trials, out) if spec.search else None
-    trial_ids = search.trial_ids(list(trials)) if search else list(trials)
+    plan = open_plan(spec, trials, out)
+    trial_ids = plan.trial_ids
     _record_sweep(spec, out, trial_ids)
     done = results.finished_trials(out)
     if others := len(done.keys() - set(trial_ids)):
         listener.stage(
             f"{others} finished trials in {out} are not of this sweep as it is now; its report leaves them out"
         )
-    pending = search.openings if search else [trial for trial_id, trial in trials.items() if trial_id not in done]
     num_before = len(done.keys() & set(trial_ids))
-    num_left = search.num_left if search else len(pending)
-    if search.is_over if search else not pending:
+    if plan.is_over:
         listener.sweep_started(num_before, num_before)
-        _tell(search, listener)
+        _tell(plan, listener)
         return SweepOutcome(num_before, num_before, {})
-    prepared = search.settings if search else pending
     check_resources(spec.cluster, listener)
-    for text in warnings_of(resolutions_of(trials.values() if search else pending, loader)):
+    for text in warnings_of(resolutions_of(plan.openings, loader)):
         listener.stage(text)
-    _announce_loners(spec.cluster, [(loader.load(trial).backbone, trial.tuning) for trial in prepared], listener)
+    _announce_loners(spec.cluster, [(loader.load(trial).backbone, trial.tuning) for trial in plan.settings], listener)
     shared: dict[str, tuple[UntunedSpec, MaterialRefs, SharedSets, float]] = {}
-    for trial in prepared:
+    for trial in plan.settings:
         key = _group_key(trial)
         if key not in shared:
             alike = [sets for untuned, _, sets, _ in shared.values() if untuned == trial.untuned]
@@ -158,7 +155,7 @@ def _run_sweep(spec: SweepSpec, out: Location, banks: Location, driver: str, lis
     listener.stage("placing the pools")
     pool = place_evaluators(spec.cluster, listener)
     try:
-        num_actors = num_tuners(spec.cluster, num_left, free_nodes(pool.reserved))
+        num_actors = num_tuners(spec.cluster, plan.num_left, free_nodes(pool.reserved))
         tuners = place_tuners(spec.cluster, num_actors, out.resolve() / "states")
         try:
             listener.stage("scoring the untuned backbone")
@@ -169,27 +166,19 @@ def _run_sweep(spec: SweepSpec, out: Location, banks: Location, driver: str, lis
                 if untuned_id not in untuned_refs:
                     untuned_refs[untuned_id] = ray.put(_untuned(untuned_id, sets, pool, out, listener))
                 groups[key] = Group(material, sets, untuned_id, untuned_refs[untuned_id], bank_s)
-            listener.sweep_started(num_before + num_left, num_before)
-            queue = _queue(spec, out, pending, trial_ids, search, listener)
+            listener.sweep_started(num_before + plan.num_left, num_before)
+            queue = plan.queue(_recording(spec, out, trial_ids), listener)
             statuses = schedule(spec, out, queue, groups, pool, tuners, driver, listener)
         finally:
             tuners.close()
     finally:
         pool.close()
-    if search and spec.search:
-        _tell(open_search(spec.search, trials, out), listener)
+    _tell(open_plan(spec, trials, out), listener)
     return SweepOutcome(num_before + len(statuses), num_before, statuses)
 
 
-def _queue(
-    spec: SweepSpec,
-    out: Location,
-    pending: Sequence[TrialSpec],
-    trial_ids: list[str],
-    search: Search | None,
-    listener: StageListener,
-) -> Queue:
-    """What is left to run. A trial that a search chooses is written into sweep.json before it starts."""
+def _recording(spec: SweepSpec, out: Location, trial_ids: list[str]) -> ConfigOf:
+    """Tune's configuration of a trial. One that a search chooses is written into sweep.json before it starts."""
 
     def config_of(trial: TrialSpec) -> dict[str, Any]:
         if trial.trial_id not in trial_ids:
@@ -197,16 +186,12 @@ def _queue(
             _record_sweep(spec, out, trial_ids)
         return trial_config(trial, _group_key(trial))
 
-    if search is None:
-        return Queue(tuple(config_of(trial) for trial in pending), None, len(pending))
-    return Queue((), search.searcher(config_of, listener), search.num_left)
+    return config_of
 
 
-def _tell(search: Search | None, listener: StageListener) -> None:
-    """What a search found."""
-    if search is not None:
-        for line in search.proposer.verdict(search.finished):
-            listener.stage(line)
+def _tell(plan: Plan, listener: StageListener) -> None:
+    for line in plan.verdict():
+        listener.stage(line)
 
 
 def _announce_loners(
