@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,8 @@ def run_trial(
         ValueError: a specification that cannot be run (nothing to train, too few samples).
         OSError: results cannot be written; what was written is whole, and the trial counts as not done.
     """
-    trial_id, encoder_digest, started_at = trial.trial_id, trial.backbone.encoder_digest, datetime.now(UTC)
+    trial_id, encoder_digest = trial.trial_id, trial.backbone.encoder_digest
+    started_at, started = datetime.now(UTC), time.monotonic()
     assert encoder_digest is not None, "a trial is pinned before it is run"
     reports: list[EpochReport] = []
 
@@ -111,7 +112,7 @@ def run_trial(
         "write_s": time.monotonic() - writing_started,
         "peak_memory_bytes": tuned.peak_memory_bytes,
         "started_at": started_at,
-        "finished_at": datetime.now(UTC),
+        "finished_at": started_at + timedelta(seconds=time.monotonic() - started),  # whatever the clock did meanwhile
         "spec_json": trial.model_dump_json(),
         "provenance_json": json.dumps(dict(context.provenance), sort_keys=True),
     }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from adiabatic_ray import results
+from adiabatic_ray.folder_lock import holder_of
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.storage import Location
 
@@ -25,6 +27,8 @@ class SweepStatus:
     busy_s: float
     """Time during which at least one of the finished trials was under way: pauses between two runs do not count."""
     last_finished_at: datetime | None
+    driver: str | None
+    """Who runs it now; None: nobody, or it can't be told from here (a bucket, a file server without locks)."""
 
     @property
     def num_done(self) -> int:
@@ -60,6 +64,7 @@ class SweepStatus:
             "trials_per_hour": self.trials_per_hour,
             "eta_s": self.eta_s,
             "last_finished_at": finished.isoformat() if finished else None,
+            "driver": self.driver,
         }
 
 
@@ -85,6 +90,7 @@ def read_status(out: Location) -> SweepStatus:
         failed={key: _last_line(str(value.get("error", ""))) for key, value in failures.items()},
         busy_s=busy_seconds((row["started_at"], row["finished_at"]) for row in rows),
         last_finished_at=max((row["finished_at"] for row in rows), default=None),
+        driver=holder_of(out) if isinstance(out, Path) else None,
     )
 
 
@@ -92,13 +98,13 @@ def busy_seconds(spans: Iterable[tuple[datetime, datetime]]) -> float:
     """Length of the union of spans of time, in seconds.
 
     Args:
-        spans: beginning and end of each; they may overlap.
+        spans: beginning and end of each; they may overlap. One that ends before it begins, by a clock that was set
+            back, has no length.
     """
     total_s, covered_to = 0.0, datetime.min.replace(tzinfo=UTC)
     for start, end in sorted(spans):
-        if end > covered_to:
-            total_s += (end - max(start, covered_to)).total_seconds()
-            covered_to = end
+        total_s += max(0.0, (end - max(start, covered_to)).total_seconds())
+        covered_to = max(end, covered_to)
     return total_s
 
 
@@ -111,10 +117,14 @@ def status_lines(status: SweepStatus, now: datetime) -> list[str]:
     ]
     if status.last_finished_at is not None:
         ago_s = (now - status.last_finished_at).total_seconds()
-        lines.append(f"last finished: {status.last_finished_at:%Y-%m-%d %H:%M:%S} UTC, {span(ago_s)} ago")
+        ago = f"{span(ago_s)} ago" if ago_s >= 0 else "by a clock ahead of this machine's"
+        lines.append(f"last finished: {status.last_finished_at:%Y-%m-%d %H:%M:%S} UTC, {ago}")
     if status.trials_per_hour is not None and status.eta_s is not None:
-        left = f"; {span(status.eta_s)} left at that rate, if it is running" if status.num_left else ""
+        running = "" if status.driver else ", if it is running"
+        left = f"; {span(status.eta_s)} left at that rate{running}" if status.num_left else ""
         lines.append(f"rate: {status.trials_per_hour:.3g} trials an hour while any was under way{left}")
+    if status.driver:
+        lines.append(f"run by {status.driver}")
     lines += [f"{trial_id} FAILED: {error}" for trial_id, error in status.failed.items()]
     return lines
 

@@ -17,7 +17,7 @@ LAYERS: tuple[dict[str, str], ...] = (
     # what a laptop needs to read a sweep and its results
     {
         "": "__init__ spec changes step_rules search_spec sources paper small schemas results provenance redaction "
-        "events storage object_stores",
+        "events storage object_stores folder_lock",
         "statistics": "metrics ranking counts significance inference preservation simultaneous language_groups "
         "score_tables blocks drift query_samples cosine_tables step_resolution",
         "search": "level_process boundary_interval placement outcomes proposals boundary_search",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from adiabatic_ray.object_stores import ObjectPath
 from adiabatic_ray.on_ray.one_driver import check_shared, only_driver
 from adiabatic_ray.results import ResultsError
 from tests.listening import Quiet
@@ -18,6 +19,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 HOLD = """
 import sys
 from pathlib import Path
+from adiabatic_ray.object_stores import ObjectPath
 from adiabatic_ray.on_ray.one_driver import only_driver
 from tests.listening import Quiet
 with only_driver(Path(sys.argv[1]), Quiet()) as driver:
@@ -68,6 +70,20 @@ def test_a_lock_file_that_is_a_link_is_not_written_through(tmp_path: Path) -> No
     with pytest.raises(OSError, match="symbolic links"), only_driver(out, Quiet()):
         raise AssertionError("written through a link")
     assert mine.read_text() == "precious"
+
+
+@pytest.mark.ray
+def test_a_bucket_has_one_driver_on_a_cluster(ray_cluster: None) -> None:
+    """No store is asked: the cluster knows who is there."""
+    out = ObjectPath("s3", "bucket", "sweeps/ours")
+    with only_driver(out, Quiet()) as driver:
+        with pytest.raises(ResultsError, match=re.escape(driver)), only_driver(out, Quiet()):
+            raise AssertionError("two drivers")
+        check_shared(out, "nobody")  # is the same on every node
+        with only_driver(out / "other", Quiet()):
+            pass
+    with only_driver(out, Quiet()):
+        pass
 
 
 def test_a_file_server_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from adiabatic_ray import results
+from adiabatic_ray.folder_lock import held
 from adiabatic_ray.schemas import TABLES
 from jobs.cli import app
 from jobs.sweep_status import busy_seconds, read_status, span, status_lines
@@ -93,7 +94,23 @@ def test_json_holds_the_same(out: Path) -> None:
         "trials_per_hour": pytest.approx(6),
         "eta_s": pytest.approx(2400),
         "last_finished_at": "2026-11-01T20:30:00+00:00",
+        "driver": None,
     }
+
+
+def test_whoever_runs_it_is_named_for_as_long_as_it_runs(out: Path) -> None:
+    with held(out, "process 7 on gpu-3, since noon", pytest.fail):
+        lines = status_lines(read_status(out), at(513))
+        assert lines[2].endswith("40 min left at that rate") and lines[3] == "run by process 7 on gpu-3, since noon"
+    assert read_status(out).driver is None
+
+
+def test_clocks_that_jump_neither_cost_time_nor_give_it_back(out: Path) -> None:
+    """A clock that was set back by hours while a trial ran, and one that runs ahead of this machine's."""
+    finish(out, "e", "COMPLETE", 505, 100)
+    status = read_status(out)
+    assert status.busy_s == 30 * 60 and status.eta_s == pytest.approx(3 / 4 * 30 * 60)
+    assert status_lines(status, at(0))[1].endswith("UTC, by a clock ahead of this machine's")
 
 
 def test_the_command_prints_the_lines(out: Path) -> None:
@@ -103,8 +120,8 @@ def test_the_command_prints_the_lines(out: Path) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8))
 def test_busy_seconds_is_the_length_of_the_union(ends: list[tuple[int, int]]) -> None:
-    """Against counting: a minute is busy when some span covers it."""
-    spans = [(min(pair), max(pair)) for pair in ends]
+    """Against counting: a minute is busy when some span covers it; one that ends before it begins covers none."""
+    spans = ends
     covered = {minute for start, end in spans for minute in range(start, end)}
     assert busy_seconds((at(start), at(end)) for start, end in spans) == 60 * len(covered)
 

@@ -7,7 +7,6 @@ on different clusters are not kept apart by it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -17,13 +16,13 @@ from pathlib import Path
 
 import ray
 
+from adiabatic_ray import folder_lock
 from adiabatic_ray.events import StageListener
 from adiabatic_ray.object_stores import ObjectPath
 from adiabatic_ray.on_ray.room import on_drivers_node
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.storage import Location
 
-_FILE = ".driver"
 _NAMESPACE = "adiabatic_ray"
 _ANSWER_S = 30.0
 
@@ -57,8 +56,7 @@ def check_shared(out: Location, driver: str) -> None:
     """
     if not isinstance(out, Path):
         return
-    file = out / _FILE
-    found = file.read_text(encoding="utf-8") if file.is_file() else ""
+    found = folder_lock.driver_of(out)
     if found != driver:
         raise ValueError(
             f"a results folder must be shared by all nodes, got {'another' if found else 'none'} at {out} on "
@@ -68,20 +66,11 @@ def check_shared(out: Location, driver: str) -> None:
 
 @contextmanager
 def _held_on_disk(out: Path, driver: str, listener: StageListener) -> Iterator[None]:
-    out.mkdir(parents=True, exist_ok=True)
-    # Not through a link: a folder that came from somebody else could name any file of the user's to be overwritten.
-    number = os.open(out / _FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    with os.fdopen(number, "r+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _refused(out, file.read()) from None
-        except OSError as error:  # a file server without locks
-            listener.stage(f"{out} cannot be locked ({error.strerror}): see to it that no other driver runs there")
-        file.truncate()
-        file.write(driver)
-        file.flush()
-        yield
+    try:
+        with folder_lock.held(out, driver, listener.stage):
+            yield
+    except folder_lock.HeldError as error:
+        raise _refused(out, str(error)) from None
 
 
 @ray.remote(num_cpus=0)
