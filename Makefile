@@ -33,8 +33,15 @@ demo: $(STAMP) ## Sweep the learning rate of a real encoder on this machine (OUT
 REAL_DATA = if [ -z "$$ADIABATIC_DATA" ] && [ -d ../shared/data ]; then \
 	  ADIABATIC_DATA=$$(cd ../shared/data && pwd); export ADIABATIC_DATA; fi
 
+# Tests that start Ray mostly wait for processes; the others run beside them, and are told about last.
+TEST := $(BIN)/python -m pytest --durations 15 --durations-min 10
 test: $(STAMP) ## Run the tests
-	@$(REAL_DATA); $(BIN)/python -m pytest --durations 15 --durations-min 10
+	@$(REAL_DATA); log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	  $(TEST) -m ray > "$$log" 2>&1 & on_ray=$$!; \
+	  $(TEST) -m "not ray"; others=$$?; \
+	  wait $$on_ray; status=$$?; \
+	  echo "Tests that start Ray:"; cat "$$log"; \
+	  [ $$others -eq 0 ] && [ $$status -eq 0 ]
 
 lint: $(STAMP) ## Check style and format
 	@$(BIN)/ruff check
