@@ -30,6 +30,7 @@ from ray.cluster_utils import Cluster
 from adiabatic_ray import results
 from adiabatic_ray.on_ray import tracking
 from tests.heard_epochs import HEARD
+from tests.namespaces import Namespace
 from tests.same_rows import COMPARED, assert_same_tables
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -109,12 +110,16 @@ def epochs_tuned_twice(heard: Iterable[Heard]) -> dict[str, int]:
 
 
 @contextmanager
-def sweep(file: Path, out: Path, banks: Path, address: str | None, *more: str) -> Iterator[Driver]:
+def sweep(
+    file: Path, out: Path, banks: Path, address: str | None, *more: str, inside: Namespace | None = None
+) -> Iterator[Driver]:
     """A sweep on a cluster, or, without its address, on a local Ray; killed at the end if it still runs."""
     kept = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")}
     kept |= {"PYTHONUNBUFFERED": "1", "COLUMNS": "160", "PYTHONPATH": str(CHECKOUT)}
+    command = (sys.executable, "-m", "tests.heard_epochs", file, "--out", out, "--banks", banks, *more)
+    words = [str(word) for word in command]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.heard_epochs", str(file), "--out", str(out), "--banks", str(banks), *more],
+        inside.command(*words) if inside else words,
         cwd=CHECKOUT,
         env=kept | ({"RAY_ADDRESS": address} if address else {}),
         stdout=subprocess.PIPE,
@@ -135,7 +140,9 @@ def sweep(file: Path, out: Path, banks: Path, address: str | None, *more: str) -
 class FaultCluster:
     """A head without CPUs, on which drivers run, and the nodes that are added to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, **head: Any) -> None:
+        """Nothing is started yet; `head` takes the place of what its node has by default."""
+        self._head, self._foreign = head, list[subprocess.Popen[bytes]]()
         self._folder = tempfile.mkdtemp(prefix="ray")  # short: names of sockets in it must stay below 108 bytes
         self._patch = pytest.MonkeyPatch()
         self._cluster: Any = None
@@ -145,12 +152,15 @@ class FaultCluster:
             self._patch.setenv(name, value)
         AuthenticationTokenLoader.instance().reset_cache()
         self._cluster = Cluster()
-        self.head = self.add_node(num_cpus=0, include_dashboard=False, temp_dir=self._folder)
+        self.head = self.add_node(**{"num_cpus": 0, "include_dashboard": False, "temp_dir": self._folder} | self._head)
         return self
 
     def __exit__(self, *_: object) -> None:
         for node in self._cluster.list_all_nodes():
             self.kill_node(node)
+        for raylet in self._foreign:
+            end_all(psutil.Process(raylet.pid))
+            raylet.wait()
         self._cluster.shutdown()
         self._patch.undo()
         AuthenticationTokenLoader.instance().reset_cache()
@@ -165,18 +175,37 @@ class FaultCluster:
         settings = {"object_store_memory": OBJECT_STORE_BYTES, "memory": MEMORY_BYTES, "num_cpus": num_cpus}
         return self._cluster.add_node(**(settings | more))
 
-    def processes(self, node: Any, title: str = "") -> list[psutil.Process]:
+    def add_foreign_node(self, place: Namespace) -> None:
+        """The same in a namespace of its own, with other mounts."""
+        num_nodes = len(self._live_nodes())
+        sizes = {"num-cpus": 1, "memory": MEMORY_BYTES, "object-store-memory": OBJECT_STORE_BYTES}
+        options = [f"--{name}={value}" for name, value in ({"address": self.address} | sizes).items()]
+        words = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--min-worker-port=0", *options)
+        self._foreign.append(subprocess.Popen(place.command(*words, "--max-worker-port=0"), stdout=subprocess.DEVNULL))
+        wait_until(lambda: len(self._live_nodes()) > num_nodes, "the foreign node", limit_s=120)
+
+    def _live_nodes(self) -> list[str]:
+        return [one["NodeID"] for one in self._cluster.global_state.node_table() if one["Alive"]]
+
+    def spilled_bytes(self) -> int:
+        """Objects that were written to the disk because an object store is full."""
+        return sum(file.stat().st_size for file in Path(self._folder).glob("session_*/ray_spilled_objects*/*"))
+
+    def processes(self, node: Any, beginning: str = "") -> list[psutil.Process]:
         """Processes of a node, below its raylet, whose title begins like this (such as `ray::Tuner`)."""
-        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-        return [one for one in raylet.children(recursive=True) if _title(one).startswith(title)]
+        try:
+            raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+            return [one for one in raylet.children(recursive=True) if title(one).startswith(beginning)]
+        except psutil.NoSuchProcess:  # a raylet whose head is gone ends by itself
+            return []
 
-    def everywhere(self, title: str) -> list[psutil.Process]:
+    def everywhere(self, beginning: str) -> list[psutil.Process]:
         """The same of all nodes."""
-        return [one for node in self._cluster.list_all_nodes() for one in self.processes(node, title)]
+        return [one for node in self._cluster.list_all_nodes() for one in self.processes(node, beginning)]
 
-    def node_of(self, title: str) -> Any:
+    def node_of(self, beginning: str) -> Any:
         """The one node with such a process."""
-        (found,) = [node for node in self._cluster.list_all_nodes() if self.processes(node, title)]
+        (found,) = [node for node in self._cluster.list_all_nodes() if self.processes(node, beginning)]
         return found
 
     def kill_node(self, node: Any) -> None:
@@ -198,18 +227,27 @@ class FaultCluster:
         def is_clean() -> bool:
             actors = [one["ActorClassName"] for one in state.actor_table(None).values() if one["State"] != "DEAD"]
             groups = [one["state"] for one in state.placement_group_table().values() if one["state"] != "REMOVED"]
-            processes = [title for one in self.everywhere("ray::") if (title := _title(one)) not in _IDLE]
-            self._left = [*actors, *groups, *processes]
-            return not self._left
+            processes = [one for one in self.everywhere("ray::") if title(one) not in ("", *_IDLE)]
+            return not (actors or groups or processes)
 
         wait_until(is_clean, "the end of every actor, placement group and process of the sweep")
 
 
-def _title(process: psutil.Process) -> str:
+def title(process: psutil.Process) -> str:
+    """What Ray writes there: the actor's class, and the method while it is in one; nothing once it has ended."""
     try:
         return next(iter(process.cmdline()), "")
     except psutil.NoSuchProcess:
         return ""
+
+
+def end_all(process: psutil.Process) -> None:
+    """SIGKILL for a process and all that it started."""
+    ended = [process, *process.children(recursive=True)]
+    for one in ended:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(ended[1:], timeout=30)
 
 
 def check_whole(out: Path, undisturbed: Path, uri: str | None = None) -> int:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -15,62 +12,12 @@ import pytest
 
 from adiabatic_ray import results
 from adiabatic_ray.changes import with_changes
-from adiabatic_ray.spec import SweepSpec
-from tests.drill_table import Record
-from tests.fault_cluster import (
-    Driver,
-    FaultCluster,
-    check_whole,
-    epochs_tuned_twice,
-    sweep,
-    wait_until,
-)
-from tests.small_sweep import small_sweep, write_pairs
+from tests.drill_sweeps import NUM_TRIALS, Sweeps, write_sweep
+from tests.drills import Record
+from tests.fault_cluster import FaultCluster, check_whole, epochs_tuned_twice, sweep, title, wait_until
+from tests.small_sweep import small_sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
-NUM_TRIALS = 4
-
-
-def write_sweep(spec: SweepSpec, path: Path) -> Path:
-    """A sweep file."""
-    path.write_text(
-        "from adiabatic_ray.spec import SweepSpec\n\n\n"
-        f"def sweep():\n    return SweepSpec.model_validate_json({spec.model_dump_json()!r})\n"
-    )
-    return path
-
-
-@dataclass(frozen=True)
-class Sweeps:
-    """A sweep file, banks that are there already, and the results of a run that nothing disturbed."""
-
-    file: Path
-    banks: Path
-    undisturbed: Path
-
-    def on(self, cluster: FaultCluster, out: Path, *more: str) -> AbstractContextManager[Driver]:
-        return sweep(self.file, out, self.banks, cluster.address, *more)
-
-
-@pytest.fixture(scope="module")
-def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Sweeps:
-    """Trials of a few seconds, saved after each epoch, and shards that take long enough to be interrupted."""
-    folder = tmp_path_factory.mktemp("drills")
-    spec = small_sweep(folder / "inputs", rates=(1e-4, 1e-3), seeds=(0, 1))
-    write_pairs(folder / "inputs" / "pairs.jsonl", 300)
-    longer = {"trial.tuning.batches_per_epoch": 60, "trial.tuning.max_epochs": 8, "cluster.checkpoint_every_s": 0}
-    made = Sweeps(write_sweep(with_changes(spec, longer), folder / "a_sweep.py"), folder / "banks", folder / "whole")
-    with sweep(made.file, made.undisturbed, made.banks, None) as driver:
-        assert driver.end() == 0, driver.text()
-    assert len(results.finished_trials(made.undisturbed)) == NUM_TRIALS
-    assert set(epochs_tuned_twice(driver.heard).values()) == {0}, "measures nothing: epochs differ without a fault"
-    return made
-
-
-@pytest.fixture
-def cluster() -> Iterator[FaultCluster]:
-    with FaultCluster() as started:
-        yield started
 
 
 def kill(process: psutil.Process) -> None:
@@ -81,7 +28,7 @@ def kill(process: psutil.Process) -> None:
 def test_the_node_that_tunes_dies(cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record) -> None:
     for _ in range(2):
         cluster.add_node()
-    with sweeps.on(cluster, tmp_path / "out") as driver:
+    with sweeps.run(tmp_path / "out", cluster.address) as driver:
         tuned = driver.until_epoch(3)
         node = cluster.node_of("ray::Tuner")
         cluster.kill_node(node)
@@ -101,7 +48,7 @@ def test_an_evaluator_is_killed_in_a_shard(
     cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record
 ) -> None:
     cluster.add_node()
-    with sweeps.on(cluster, tmp_path / "out") as driver:
+    with sweeps.run(tmp_path / "out", cluster.address) as driver:
         driver.until_epoch(1)
         evaluator = caught_in(cluster, "ray::Evaluator", "score")
         kill(evaluator)
@@ -135,7 +82,7 @@ def test_a_trials_process_is_killed(
 ) -> None:
     """By the kernel's OOM killer, for example: SIGKILL."""
     cluster.add_node()
-    with sweeps.on(cluster, tmp_path / "out", "--set", "cluster.max_concurrent_trials=1") as driver:
+    with sweeps.run(tmp_path / "out", cluster.address, "--set", "cluster.max_concurrent_trials=1") as driver:
         tuned = driver.until_epoch(3)
         (process,) = cluster.everywhere("ray::ImplicitFunc")
         kill(process)
@@ -155,7 +102,7 @@ def test_the_driver_is_killed_and_the_cluster_stays(
     cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record
 ) -> None:
     cluster.add_node()
-    with sweeps.on(cluster, tmp_path / "out") as driver:
+    with sweeps.run(tmp_path / "out", cluster.address) as driver:
         driver.until("COMPLETE")
         driver.until_epoch(3)
         driver.process.kill()
@@ -164,7 +111,7 @@ def test_the_driver_is_killed_and_the_cluster_stays(
     cluster.check_nothing_left()
     num_done = len(results.finished_trials(tmp_path / "out"))
     assert 1 <= num_done < NUM_TRIALS, "the kill came at no moment that tests anything"
-    with sweeps.on(cluster, tmp_path / "out") as again:
+    with sweeps.run(tmp_path / "out", cluster.address) as again:
         again.until(f"{num_done} of {NUM_TRIALS} trials are finished already")
         assert again.end() == 0, again.text()
         recovery_s = time.monotonic() - died_s
@@ -174,3 +121,87 @@ def test_the_driver_is_killed_and_the_cluster_stays(
     num_rows = check_whole(tmp_path / "out", sweeps.undisturbed)
     lost = f"{sum(twice.values())} epochs tuned twice"
     drill_record("the driver is killed, same command again", lost, recovery_s, num_rows)
+
+
+def test_the_only_node_that_tunes_dies_and_another_joins(
+    cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record
+) -> None:
+    node = cluster.add_node()
+    with sweeps.run(tmp_path / "out", cluster.address) as driver:
+        tuned = driver.until_epoch(3)
+        cluster.kill_node(node)
+        died_s = time.monotonic()
+        driver.until(f"{tuned}: attempt failed, to be tried again")
+        cluster.add_node()
+        driver.until("COMPLETE")
+        recovery_s = time.monotonic() - died_s
+        assert driver.end() == 0, driver.text()
+    twice = epochs_tuned_twice(driver.heard)
+    assert max(twice.values()) <= 1
+    cluster.check_nothing_left()
+    num_rows = check_whole(tmp_path / "out", sweeps.undisturbed)
+    lost = f"{sum(twice.values())} epochs tuned twice"
+    drill_record("the only node that tunes is killed, another joins", lost, recovery_s, num_rows)
+
+
+def test_a_node_that_joins_late_is_used(
+    cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record
+) -> None:
+    """No fault: a tuner that found no room at first tunes as soon as it has some."""
+    cluster.add_node()
+    with sweeps.run(tmp_path / "out", cluster.address, "--set", "cluster.tuners=2") as driver:
+        driver.until_epoch(1)
+        (first,) = cluster.everywhere("ray::Tuner")
+        first.suspend()  # or all trials might be tuned before the second is there
+        late = cluster.add_node()
+        joined_s = time.monotonic()
+        ready = ("ray::Tuner", "ray::Tuner.tune")
+        wait_until(lambda: any(title(one) in ready for one in cluster.processes(late)), "the late tuner", limit_s=300)
+        first.resume()
+        wait_until(lambda: cluster.processes(late, "ray::Tuner.tune"), "a trial on the late tuner", limit_s=300)
+        used_s = time.monotonic() - joined_s
+        assert driver.end() == 0, driver.text()
+    cluster.check_nothing_left()
+    num_rows = check_whole(tmp_path / "out", sweeps.undisturbed)
+    drill_record("room for one of two tuners, a node joins", "nothing", used_s, num_rows)
+
+
+def test_the_head_dies(cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record) -> None:
+    cluster.add_node()
+    with sweeps.run(tmp_path / "out", cluster.address) as driver:
+        driver.until("COMPLETE")
+        driver.until_epoch(3)
+        cluster.kill_node(cluster.head)
+        died_s = time.monotonic()
+        assert driver.end() not in (0, None)
+        ended_s = time.monotonic() - died_s
+    assert ended_s < 120, "a driver without a head waits for nothing"
+    num_done = len(results.finished_trials(tmp_path / "out"))
+    assert 1 <= num_done < NUM_TRIALS, "the kill came at no moment that tests anything"
+    with FaultCluster() as other:
+        other.add_node()
+        with sweeps.run(tmp_path / "out", other.address) as again:
+            again.until(f"{num_done} of {NUM_TRIALS} trials are finished already")
+            assert again.end() == 0, again.text()
+            recovery_s = time.monotonic() - died_s
+        other.check_nothing_left()
+    num_rows = check_whole(tmp_path / "out", sweeps.undisturbed)
+    lost = (
+        f"the driver, {ended_s:.0f} s later; {sum(epochs_tuned_twice([*driver.heard, *again.heard]).values())} epochs"
+    )
+    drill_record("the head is killed, same command on another cluster", lost, recovery_s, num_rows)
+
+
+@pytest.mark.parametrize(("num_cpus", "evaluator_cpus"), [(1, 0), (2, 1)])
+def test_pools_that_take_everything_do_not_lock_up(
+    cluster: FaultCluster, tmp_path: Path, num_cpus: int, evaluator_cpus: int
+) -> None:
+    cluster.add_node(num_cpus)
+    spec = small_sweep(tmp_path / "inputs", rates=(0.0, 1e-4, 1e-3), seeds=(0, 1))
+    sized = with_changes(spec, {"cluster.evaluator_cpus": evaluator_cpus})
+    file = write_sweep(sized, tmp_path / "a_sweep.py")
+    with sweep(file, tmp_path / "out", tmp_path / "banks", cluster.address) as driver:
+        assert driver.end() == 0, driver.text()
+    statuses = results.finished_trials(tmp_path / "out").values()
+    assert [status.value for status in statuses] == ["COMPLETE"] * 6
+    cluster.check_nothing_left()
