@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adiabatic_ray.schemas import SCHEMA_VERSION, TABLES, TrialStatus
+from adiabatic_ray.schemas import ADDED, OLDEST_READABLE, SCHEMA_VERSION, TABLES, TrialStatus
 from adiabatic_ray.storage import Location, SameLocation, in_order
 from adiabatic_ray.storage import replacing as replacing
 
@@ -104,10 +105,10 @@ def read_table(
     schema = TABLES[table]
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     if isinstance(out, Path):
-        tables = [_read_file(path, wanted) for path in paths]
+        tables = [_read_file(path, wanted, table) for path in paths]
     else:
         with ThreadPoolExecutor(_DOWNLOADS_AT_A_TIME) as pool:
-            tables = list(pool.map(lambda path: _read_file(path, wanted), paths))
+            tables = list(pool.map(lambda path: _read_file(path, wanted, table), paths))
     return pa.concat_tables(tables) if tables else wanted.empty_table()
 
 
@@ -204,18 +205,22 @@ def how_to_redo(path: Location) -> str:
     return f"delete {table_path(out, 'trials', path.stem)} and run the same `adiabatic sweep` again"
 
 
-def _read_file(path: Location, wanted: pa.Schema) -> pa.Table:
+def _read_file(path: Location, wanted: pa.Schema, table: str) -> pa.Table:
     source = path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())  # an object in one go
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True)
         found = file.schema_arrow
-        _check_version(path, (found.metadata or {}).get(b"schema_version", b"").decode())
-        missing = sorted(set(wanted.names) - set(found.names))
+        version = _check_version(path, (found.metadata or {}).get(b"schema_version", b"").decode())
+        absent = {name for since, tables in ADDED.items() if since > version for name in tables.get(table, ())}
+        missing = sorted(set(wanted.names) - set(found.names) - absent)
         if missing:
             raise ResultsError(f"{path} must have the columns of its table, got none of {missing}; {how_to_redo(path)}")
-        table = file.read(columns=wanted.names).select(wanted.names).cast(wanted)
-        table.validate(full=True)
-        return table
+        content = file.read(columns=[name for name in wanted.names if name not in absent])
+        for name in absent & set(wanted.names):
+            content = content.append_column(name, pa.array(np.full(len(content), np.nan)))
+        content = content.select(wanted.names).cast(wanted)
+        content.validate(full=True)
+        return content
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the file system; that of damaged content has no number
@@ -234,9 +239,11 @@ def _read_json(path: Location, fix: str) -> dict[str, Any]:
     return content
 
 
-def _check_version(path: Location, found: object) -> None:
-    if str(found) != str(SCHEMA_VERSION):
+def _check_version(path: Location, found: object) -> int:
+    readable = {str(version): version for version in range(OLDEST_READABLE, SCHEMA_VERSION + 1)}
+    if str(found) not in readable:
         raise ResultsError(
-            f"{path} must have schema version {SCHEMA_VERSION}, got {found or 'none'}; "
+            f"{path} must have schema version {' or '.join(readable)}, got {found or 'none'}; "
             "read it with the release that wrote it, or give another results folder"
         )
+    return readable[str(found)]

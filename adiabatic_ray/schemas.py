@@ -9,7 +9,11 @@ from enum import StrEnum
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
+OLDEST_READABLE = 5
+"""Tables since then are read: they lack columns that came later, which are NaN there."""
+ADDED: dict[int, dict[str, tuple[str, ...]]] = {6: {"trials": ("queue_s", "load_s", "bank_s", "write_s")}}
+"""Version -> table -> columns that it added, all of them numbers."""
 
 
 class TrialStatus(StrEnum):
@@ -102,8 +106,16 @@ TABLES: dict[str, pa.Schema] = {
         num_steps=(_INT, "steps", "optimizer steps that were run"),
         kept_epoch=(_INT, "epoch", "epoch whose state was evaluated; 0: the untuned state, no epoch improved"),
         stopped_by=(_TEXT, "idle | max_epochs | diverged", "what ended the tuning"),
+        queue_s=(_FLOAT, "s", "wall time of waiting for a tuner and for a slot in its pack"),
+        load_s=(
+            _FLOAT,
+            "s",
+            "wall time until the tuner had backbone and texts; hardly any after a group's first trial",
+        ),
+        bank_s=(_FLOAT, "s", "wall time of opening or encoding the banks, once for all trials of the same sets"),
         tune_s=(_FLOAT, "s", "wall time of tuning, validation included, from joining a pack on"),
         evaluate_s=(_FLOAT, "s", "wall time of evaluation, waiting for the pool included"),
+        write_s=(_FLOAT, "s", "wall time of writing the tower and every table but this one"),
         peak_memory_bytes=(
             _INT,
             "bytes",

@@ -239,6 +239,17 @@ class ClusterSpec(Frozen):
     max_concurrent_trials: int | None = Field(
         None, ge=1, description="trials in flight; none: as many as there are slots, and a quarter more to be scored"
     )
+    placement: Literal["pack", "spread"] = Field(
+        "pack",
+        description="of tuners and evaluators. pack: on few nodes, as Ray fills them by itself, so that others can be "
+        "given back; spread: on as many as there are, so that a lost node costs few trials",
+    )
+    wait_s: float = Field(
+        3600,
+        gt=0,
+        description="most seconds to wait for room on the cluster, for nodes that have to join or to come back, and "
+        "for one shard to be scored; then it is an error that says what was waited for",
+    )
     max_failures: int = Field(2, ge=0, description="retries of a trial after an infrastructure fault")
 
 

@@ -40,6 +40,8 @@ class TrialContext:
     out: Location
     untuned_id: str
     untuned: Sequence[Counts]
+    bank_s: float
+    """See the column of that name."""
     provenance: Mapping[str, Any]
 
 
@@ -68,12 +70,11 @@ def run_trial(
     last = reports[-1]
     is_broken = last.stopped_by == "diverged" or not all(np.isfinite(value).all() for value in tuned.tensors.values())
     status = TrialStatus.DIVERGED if is_broken else TrialStatus.COMPLETE
-    evaluate_s = 0.0
-    if status is TrialStatus.COMPLETE:
-        changed = {name: value for name, value in tuned.tensors.items() if name in tuned.changed}
-        evaluation_started = time.monotonic()
-        scored = score(changed)
-        evaluate_s = time.monotonic() - evaluation_started
+    changed = {name: value for name, value in tuned.tensors.items() if name in tuned.changed}
+    evaluation_started = time.monotonic()
+    scored = score(changed) if status is TrialStatus.COMPLETE else None
+    writing_started = time.monotonic()
+    if scored is not None:
         tower_files.save_tower(
             context.out / "towers" / trial_id, changed, trial.backbone.name, encoder_digest, trial_id
         )
@@ -102,8 +103,12 @@ def run_trial(
         "num_steps": last.num_steps,
         "kept_epoch": _kept_epoch(reports, trial),
         "stopped_by": "diverged" if is_broken else last.stopped_by,
+        "queue_s": tuned.queue_s,
+        "load_s": tuned.load_s,
+        "bank_s": context.bank_s,
         "tune_s": last.elapsed_s,
-        "evaluate_s": evaluate_s,
+        "evaluate_s": 0.0 if scored is None else writing_started - evaluation_started,
+        "write_s": time.monotonic() - writing_started,
         "peak_memory_bytes": tuned.peak_memory_bytes,
         "started_at": started_at,
         "finished_at": datetime.now(UTC),

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from adiabatic_ray import results
 from adiabatic_ray.storage import Location, replacing
 
@@ -52,6 +54,7 @@ class Report:
     """What the tables of boundaries take, without curves of single language pairs."""
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # its products are small: more threads wait more than they work
 def write_report(
     out: Location,
     *,

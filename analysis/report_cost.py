@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from .material import Material
 from .page import Block, Paragraph, Section, text_table
 from .wording import format_rate
 
+_TIMES = ("queue_s", "load_s", "tune_s", "evaluate_s", "write_s")
 _MANY_ROWS = 40
 """With more, rates of a group are summed up."""
 
@@ -32,12 +34,12 @@ def cost_section(material: Material) -> Section:
     if trials.groupby(keys).ngroups > _MANY_ROWS and has_groups:
         keys = ["settings"]
     rows = [_row(keys, key, part) for key, part in trials.groupby(keys, sort=False)]
-    titles = [*keys, "trials", "epochs", "steps", "tune_s", "evaluate_s", "peak memory MB", "stopped by"]
+    titles = [*keys, "trials", "epochs", "steps", *_TIMES, "peak memory MB", "stopped by"]
     blocks: list[Block] = [Paragraph(text)]
     alignment = "".join("<" if title in {"settings", "stopped by"} else ">" for title in titles)
     blocks.append(text_table("Means over trials", titles, rows, alignment))
     sources = (
-        "Table trials (tune_s, evaluate_s, num_epochs, num_steps, peak_memory_bytes, stopped_by, started_at, "
+        f"Table trials ({', '.join(_TIMES)}, num_epochs, num_steps, peak_memory_bytes, stopped_by, started_at, "
         "finished_at). A trial's tune_s is wall time in a process that may tune several trials at once. In Python: "
         f"pandas.read_parquet({str(sweep.out / 'trials')!r}).",
     )
@@ -55,11 +57,15 @@ def _row(keys: list[str], key: object, part: pd.DataFrame) -> list[str]:
         str(len(part)),
         f"{part['num_epochs'].mean():.3g}",
         f"{part['num_steps'].mean():,.0f}",
-        f"{part['tune_s'].mean():,.0f}",
-        f"{part['evaluate_s'].mean():,.0f}",
+        *(_seconds(part[name].mean()) for name in _TIMES),
         f"{part['peak_memory_bytes'].mean() / 1e6:,.0f}",
         ", ".join(f"{name} {number}" if len(stopped) > 1 else str(name) for name, number in stopped.items()),
     ]
+
+
+def _seconds(mean: float) -> str:
+    """`-`: written by a version that did not measure it."""
+    return "-" if np.isnan(mean) else f"{mean:,.1f}" if mean < 10 else f"{mean:,.0f}"
 
 
 def _hours(seconds: float) -> str:

@@ -122,7 +122,7 @@ def _sweep_the_usual_way(spec: SweepSpec, out: Path, banks: Path) -> None:
         inputs, kit, untuned, recorded = ray.get(shared)
         run_trial(
             TrialSpec.model_validate_json(config["trial"]),
-            TrialContext(spec.name, out, "untuned", untuned, recorded),
+            TrialContext(spec.name, out, "untuned", untuned, 0.0, recorded),
             lambda trial, report: tune(
                 inputs.backbone, trial.tuning, kit.tuning, kit.validation, inputs.token_budget, report
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from adiabatic_ray.orchestration.searches import Search
+from adiabatic_ray.orchestration.plans import Search
 from adiabatic_ray.spec import TrialSpec
 from tests import planted
 from tests.listening import Quiet
@@ -21,7 +21,8 @@ def play(search: Search, out: Path, plan: planted.Plan, curve: Curve, listener: 
     def config_of(trial: TrialSpec) -> dict[str, TrialSpec]:
         return {"trial": trial}
 
-    searcher = search.searcher(config_of, listener)
+    searcher = search.queue(config_of, listener).searcher
+    assert searcher is not None
     for number in range(10**4):
         suggested = searcher.suggest(str(number))
         if isinstance(suggested, dict):

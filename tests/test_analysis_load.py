@@ -127,9 +127,9 @@ def test_influence_and_untuned_counts_belong_to_the_trial(tmp_path):
     (lambda out: shutil.rmtree(out / "trials"), "at least one finished trial, got none of 3"),
     (lambda out: shutil.rmtree(out / "scores"), "has all its tables"),
     (lambda out: shutil.rmtree(out / "untuned"), "has all its tables"),
-    (lambda out: _edit_json(out / "sweep.json", schema_version=99), "must have schema version 5, got 99"),
+    (lambda out: _edit_json(out / "sweep.json", schema_version=99), "must have schema version 5 or 6, got 99"),
     (lambda out: _edit_json(out / "sweep.json", spec={"name": "x"}), "this release understands"),
-    (lambda out: _relabel(next((out / "scores").glob("*.parquet"))), "must have schema version 5, got 99"),
+    (lambda out: _relabel(next((out / "scores").glob("*.parquet"))), "must have schema version 5 or 6, got 99"),
     (lambda out: next((out / "scores").glob("*.parquet")).write_bytes(b"cut off"), "must be a Parquet file"),
 ])  # fmt: skip
 def test_what_cannot_be_used_is_refused_in_words(tmp_path, break_it, words):

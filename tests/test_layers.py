@@ -36,11 +36,11 @@ LAYERS: tuple[dict[str, str], ...] = (
     },
     # a cluster, a tracking server
     {
-        "on_ray": "cluster devices bank_tasks evaluators evaluation_pool scoring_desk lobby shelf tuners tuner_pool "
-        "scheduling searcher negative_tasks callbacks tracking"
+        "on_ray": "cluster room one_driver devices bank_tasks evaluators evaluation_pool scoring_desk lobby shelf "
+        "tuners tuner_pool scheduling searcher negative_tasks callbacks tracking"
     },
     # composes all of the above into a run
-    {"orchestration": "orchestrator searches tower_evaluation dryrun"},
+    {"orchestration": "orchestrator plans tower_evaluation dryrun"},
 )
 """Files of adiabatic_ray by sub-package, from the bottom up."""
 LAYER_OF = {
@@ -54,7 +54,10 @@ ONLY_IN = {"ray": ("on_ray.", "orchestration."), "mlflow": ("on_ray.tracking",),
 """Third-party package -> beginnings of the files of adiabatic_ray that may import it. `jobs` may import ray too."""
 
 LAYER_0_PACKAGES = {"numpy", "psutil", "pyarrow", "pydantic", "scipy"}
-ANALYSIS_PACKAGES = {"jinja2", "markupsafe", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic", "rich", "scipy"}
+ANALYSIS_PACKAGES = {
+    *("jinja2", "markupsafe", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic", "rich", "scipy"),
+    "threadpoolctl",
+}
 ANALYSIS_MODULES = {
     "spec",
     "changes",

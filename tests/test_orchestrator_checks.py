@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import ray
 
 from adiabatic_ray.changes import with_changes
 from adiabatic_ray.evaluation.prepare import Loader
-from adiabatic_ray.on_ray.cluster import check_resources, num_tuners
+from adiabatic_ray.on_ray.cluster import check_resources
+from adiabatic_ray.on_ray.room import num_tuners, waits
 from adiabatic_ray.orchestration.orchestrator import pin_trials, resolutions_of, warnings_of
 from adiabatic_ray.spec import ClusterSpec
 from tests.small_sweep import small_sweep
@@ -49,7 +51,7 @@ def test_a_cluster_that_may_grow_is_waited_for_and_this_machine_is_not(monkeypat
 def test_a_machine_without_memory_for_a_trial_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0, "memory": 5e8})
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(ValueError, match=r"a trial's process needs 0\.5 GB"):
+    with pytest.raises(ValueError, match=r"a trial's process needs 0\.6 GB"):
         check_resources(ClusterSpec(), Stages())
 
 
@@ -58,18 +60,21 @@ def test_a_machine_without_memory_for_a_trial_is_refused(monkeypatch: pytest.Mon
     [
         ({"tuners": 3}, 1, 3),  # as asked for
         ({}, 100, 8),  # 16 CPUs
-        ({"evaluators": 4, "evaluator_cpus": 2.0}, 100, 4),
-        ({"evaluators": 15, "evaluator_cpus": 1.0}, 100, 1),
-        ({"tuner_gpus": 0.5, "evaluator_gpus": 0.5}, 100, 3),  # 2 GPUs, a quarter of them with the evaluator
+        ({"tuner_cpus": 3}, 100, 5),  # 4 on the first node and 1 on the second: what is left of the two is no room
+        ({"tuner_gpus": 0.5}, 100, 4),  # 2 GPUs, on the first node
+        ({"tuner_gpus": 1, "tuner_cpus": 16}, 100, 1),  # neither has room: one that waits for a node
         ({"pack_size": 8}, 20, 3),  # no tuner without a trial
     ],
 )
-def test_tuners_fill_the_cluster(
-    monkeypatch: pytest.MonkeyPatch, cluster: dict[str, Any], num_trials: int, expected: int
-) -> None:
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0, "GPU": 2.0})
-    defaults = {"tuner_cpus": 2, "evaluators": 1, "evaluator_cpus": 0}
-    assert num_tuners(ClusterSpec(**(defaults | cluster)), num_trials) == expected
+def test_tuners_fill_the_nodes(cluster: dict[str, Any], num_trials: int, expected: int) -> None:
+    nodes = [{"CPU": 12.0, "GPU": 2.0, "memory": 1e9}, {"CPU": 4.0}, {"memory": 1e9}]
+    assert num_tuners(ClusterSpec(**({"tuner_cpus": 2} | cluster)), num_trials, nodes) == expected
+
+
+def test_waits_are_cut_to_their_limit() -> None:
+    assert [round(seconds) for seconds in itertools.islice(waits(90.0), 1)] == [60]
+    assert [round(seconds) for seconds in itertools.islice(waits(40.0), 1)] == [40]
+    assert list(waits(0.0)) == []
 
 
 def test_trials_that_pinning_shows_to_be_the_same_are_refused(tmp_path: Path) -> None:

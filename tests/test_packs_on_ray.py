@@ -19,18 +19,10 @@ from adiabatic_ray.orchestration.orchestrator import pin_trials, run_sweep
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec
 from tests.listening import Quiet
+from tests.same_rows import MEASURED
 from tests.small_sweep import small_sweep
 
 pytestmark = pytest.mark.ray
-NOT_COMPARED = {
-    "started_at",
-    "finished_at",
-    "tune_s",
-    "evaluate_s",
-    "elapsed_s",
-    "peak_memory_bytes",
-    "provenance_json",
-}
 
 
 class Killer(Quiet):
@@ -62,7 +54,7 @@ def _sweep(inputs_folder: Path, **cluster: object) -> SweepSpec:
 
 def _table(out: Path, table: str, spec: SweepSpec) -> pa.Table:
     content = results.read_table(out, table, [trial.trial_id for trial in pin_trials(spec, Loader())])
-    return content.drop_columns([name for name in content.column_names if name in NOT_COMPARED])
+    return content.drop_columns([name for name in content.column_names if name in MEASURED])
 
 
 def test_packs_give_what_trials_give_one_by_one(ray_cluster: None, inputs_folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from adiabatic_ray import results
 from adiabatic_ray.results import ResultsError
-from adiabatic_ray.schemas import TABLES, TrialStatus
+from adiabatic_ray.schemas import ADDED, TABLES, TrialStatus
 
 CURVE = {
     "trial_id": "t",
@@ -69,8 +70,22 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     path = results.write_table(tmp_path, "curves", "t", [CURVE])
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({"schema_version": "99"}), path)
-    with pytest.raises(ResultsError, match="must have schema version 5, got 99"):
+    with pytest.raises(ResultsError, match="must have schema version 5 or 6, got 99"):
         results.read_table(tmp_path, "curves")
+
+
+def test_a_table_of_the_version_before_is_read_without_what_came_later(tmp_path: Path) -> None:
+    row = dict.fromkeys(TABLES["trials"].names) | {"trial_id": "a", "status": "COMPLETE", "tune_s": 3.0, "load_s": 1.0}
+    path = results.write_table(tmp_path, "trials", "a", [row])
+    table = pq.read_table(path)
+    older = {**(table.schema.metadata or {}), b"schema_version": b"5"}
+    pq.write_table(table.drop_columns(list(ADDED[6]["trials"])).replace_schema_metadata(older), path)
+    (found,) = results.read_table(tmp_path, "trials", ["a"], ["status", "load_s", "tune_s"]).to_pylist()
+    assert math.isnan(found.pop("load_s")) and found == {"status": "COMPLETE", "tune_s": 3.0}
+    assert results.read_table(tmp_path, "trials").schema.names == TABLES["trials"].names
+    pq.write_table(table.drop_columns(["load_s", "tune_s"]).replace_schema_metadata(older), path)
+    with pytest.raises(ResultsError, match=r"got none of \['tune_s'\]"):
+        results.read_table(tmp_path, "trials")
 
 
 def test_a_sweep_of_another_version_is_refused(tmp_path: Path) -> None:

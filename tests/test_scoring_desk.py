@@ -68,7 +68,7 @@ async def _until(holds: Callable[[], bool]) -> None:
 def test_towers_that_wait_for_the_same_sets_are_scored_together_and_each_gets_its_own() -> None:
     async def play() -> None:
         evaluator = FakeEvaluator()
-        desk = Desk([evaluator], 2)
+        desk = Desk([evaluator], 2, 60.0)
         first = asyncio.create_task(_hear(desk, "first"))
         await _until(lambda: bool(evaluator.batches))
         names = ("second", "third", "fourth")
@@ -100,7 +100,7 @@ def test_a_tower_without_counts_is_its_own_fault_and_a_lost_evaluator_everybodys
     async def play() -> None:
         broken = FakeEvaluator(lambda tower: ValueError("not finite") if tower == "bad" else None)
         broken.may_answer.set()
-        desk = Desk([broken], 2)
+        desk = Desk([broken], 2, 60.0)
         good, bad = await asyncio.gather(_hear(desk, "good"), _hear(desk, "bad"), return_exceptions=True)
         assert isinstance(good, tuple) and isinstance(bad, ValueError)
 
@@ -109,7 +109,7 @@ def test_a_tower_without_counts_is_its_own_fault_and_a_lost_evaluator_everybodys
             async def failing(*arguments: object, fault: Exception = fault) -> None:
                 raise fault
 
-            desk = Desk([SimpleNamespace(score=SimpleNamespace(remote=failing))], 2)
+            desk = Desk([SimpleNamespace(score=SimpleNamespace(remote=failing))], 2, 60.0)
             for one in await asyncio.gather(_hear(desk, "one"), _hear(desk, "two"), return_exceptions=True):
                 assert one is fault
 
@@ -120,7 +120,7 @@ def test_evaluators_share_the_shards_and_begin_the_next_batch_before_the_last_is
     async def play() -> None:
         slow, quick = FakeEvaluator(), FakeEvaluator()
         quick.may_answer.set()
-        desk = Desk([slow, quick], 1)
+        desk = Desk([slow, quick], 1, 60.0)
         tasks = [asyncio.create_task(_hear(desk, name)) for name in ("one", "two", "three")]
         await _until(lambda: len(quick.batches) + len(slow.batches) == 9)
         assert {number for number, _ in quick.batches} >= {2, 3} and slow.batches
@@ -136,7 +136,7 @@ def test_passages_are_embedded_apart_and_come_back_in_order() -> None:
         evaluator = FakeEvaluator()
         evaluator.may_answer.set()
         sets = replace(SETS, passage_refs=("p", "q"), passage_shards=(((0, 2), (2, 3)), ((0, 4),)))
-        desk = Desk([evaluator], 8)
+        desk = Desk([evaluator], 8, 60.0)
         (_, counts), (progress, embedded) = await asyncio.gather(
             _hear(desk, "scored", sets), _hear(desk, "embedded", sets, "embed")
         )
@@ -151,7 +151,7 @@ def test_sets_without_company_wait_for_nobody() -> None:
     async def play() -> None:
         evaluator = FakeEvaluator()
         evaluator.may_answer.set()
-        progress, counts = await asyncio.wait_for(_hear(Desk([evaluator], 8), "alone"), timeout=10)
+        progress, counts = await asyncio.wait_for(_hear(Desk([evaluator], 8, 60.0), "alone"), timeout=10)
         assert progress[-1] == (3, 3) and len(counts) == 2
 
     asyncio.run(play())

@@ -11,7 +11,7 @@ import pytest
 
 from adiabatic_ray import results
 from adiabatic_ray.changes import with_changes
-from adiabatic_ray.orchestration.searches import Search, open_search
+from adiabatic_ray.orchestration.plans import Search, open_plan
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.search import outcomes
 from adiabatic_ray.search_spec import BoundarySearch, GainSearch
@@ -35,13 +35,14 @@ def sweep(search: BoundarySearch | GainSearch, **grid: tuple[Any, ...]) -> Sweep
 
 
 def search_in(out: Path, spec: SweepSpec) -> Search:
-    assert spec.search is not None
     trials = {trial.trial_id: trial for trial in spec.expand()}
     if not (out / "untuned").exists():
         texts = planted.Texts(PLAN)
         rows = planted.untuned_rows(planted.UNTUNED_ID, texts.untuned_counts())
         results.write_table(out, "untuned", planted.UNTUNED_ID, rows)
-    return open_search(spec.search, trials, out)
+    search = open_plan(spec, trials, out)
+    assert isinstance(search, Search)
+    return search
 
 
 def kink(trial: TrialSpec) -> float | None:
@@ -87,7 +88,8 @@ def test_each_setting_has_a_search_of_its_own_and_they_share_the_budget(tmp_path
 
 
 def test_no_more_than_the_stated_number_is_in_flight(tmp_path: Path) -> None:
-    searcher = search_in(tmp_path, sweep(varied(BOUNDARY, parallel=2))).searcher(lambda trial: {}, Quiet())
+    searcher = search_in(tmp_path, sweep(varied(BOUNDARY, parallel=2))).queue(lambda trial: {}, Quiet()).searcher
+    assert searcher is not None
     assert [searcher.suggest(name) for name in "abc"] == [{"trial": {}}, {"trial": {}}, None]
     searcher.on_trial_complete(trial_id="a", result=None, error=True)
     assert searcher.suggest("d") == {"trial": {}}, "a trial that failed is not waited for"
@@ -95,7 +97,8 @@ def test_no_more_than_the_stated_number_is_in_flight(tmp_path: Path) -> None:
 
 def test_a_search_whose_trials_all_fail_ends_with_its_budget(tmp_path: Path) -> None:
     rules = varied(BOUNDARY, max_trials=5)
-    searcher = search_in(tmp_path, sweep(rules)).searcher(lambda trial: {"id": trial.trial_id}, Quiet())
+    searcher = search_in(tmp_path, sweep(rules)).queue(lambda trial: {"id": trial.trial_id}, Quiet()).searcher
+    assert searcher is not None
     suggested = []
     for name in "abcde":
         suggested.append(searcher.suggest(name))

@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 
 from adiabatic_ray import results
-from adiabatic_ray.storage import Location, in_order, open_folder
+from adiabatic_ray.storage import in_order, open_folder
 from tests.object_server import ObjectServer
+from tests.same_rows import COMPARED, assert_same_tables
 from tests.small_sweep import small_sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 CHECKOUT = Path(__file__).resolve().parent.parent
 SECRET = "hush-hush-4711"
-MEASURED = {"started_at", "finished_at", "tune_s", "evaluate_s", "elapsed_s", "peak_memory_bytes", "provenance_json"}
-COMPARED = ("trials", "curves", "scores", "aggregates", "rankings", "influence", "cosines", "drift", "untuned")
 
 
 def command(inputs: Path, *more: str) -> list[str]:
@@ -41,12 +40,6 @@ def environment(server: ObjectServer, cache: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     named = {"PYTHONUNBUFFERED": "1", "COLUMNS": "160", "ADIABATIC_CACHE": str(cache)}
     return kept | server.environment(secret=SECRET) | named
-
-
-def sorted_rows(out: Location, table: str) -> list[dict[str, object]]:
-    content = results.read_table(out, table)
-    kept = content.drop_columns([name for name in content.column_names if name in MEASURED])
-    return sorted(kept.to_pylist(), key=repr)
 
 
 def test_a_sweep_in_a_bucket_continues_on_another_machine(
@@ -97,9 +90,7 @@ def test_a_sweep_in_a_bucket_continues_on_another_machine(
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for table in COMPARED:
-        remote, local = sorted_rows(out, table), sorted_rows(whole, table)
-        assert remote and repr(remote) == repr(local), table
+    assert_same_tables(out, whole, (*COMPARED, "untuned"))
     assert not (tmp_path / "none").exists(), "a local sweep needs no cache"
 
     client = object_server.client("s3")

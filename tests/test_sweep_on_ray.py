@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -34,31 +33,16 @@ from adiabatic_ray.trial import Report, TrialContext, run_trial
 from adiabatic_ray.tuning.news import Tuned
 from adiabatic_ray.tuning.tune import tune
 from tests.listening import Quiet
+from tests.same_rows import assert_same_tables
 from tests.small_sweep import small_sweep
 
 pytestmark = pytest.mark.ray
 CHECKOUT = Path(__file__).resolve().parent.parent
-TIMES = {"started_at", "finished_at", "tune_s", "evaluate_s", "elapsed_s", "peak_memory_bytes", "provenance_json"}
-COMPARED = ("trials", "curves", "scores", "aggregates", "rankings", "influence", "cosines", "drift")
 
 
 @pytest.fixture(scope="module")
 def inputs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("inputs")
-
-
-def _table(out: Path, table: str) -> pa.Table:
-    content = results.read_table(out, table)
-    kept = content.drop_columns([name for name in content.column_names if name in TIMES])
-    return kept.sort_by(
-        [(name, "ascending") for name in kept.column_names if kept.schema.field(name).type in (pa.string(), pa.int64())]
-    )
-
-
-def _same_tables(one: Path, other: Path) -> None:
-    for table in COMPARED:
-        left, right = _table(one, table), _table(other, table)
-        assert left.num_rows > 0 and left.to_pandas().equals(right.to_pandas()), table
 
 
 def _without_ray(spec: SweepSpec, out: Path) -> None:
@@ -73,7 +57,7 @@ def _without_ray(spec: SweepSpec, out: Path) -> None:
         kit = prepare(inputs, banks)
         untuned = evaluate.score_sets(inputs.backbone.build_tower(), kit.evaluation, inputs.token_budget)
         (stored,) = {path.stem for path in (out.parent / "one" / "untuned").glob("*.parquet")}
-        context = TrialContext(spec.name, out, stored, untuned, {})
+        context = TrialContext(spec.name, out, stored, untuned, 0.0, {})
 
         def score(changed: dict[str, np.ndarray]) -> list[Counts]:
             return evaluate.score_sets(tuned_tower(inputs.backbone, changed), kit.evaluation, inputs.token_budget)  # noqa: B023
@@ -94,9 +78,9 @@ def test_one_actor_three_actors_and_no_ray_give_identical_rows(
         outcome = run_sweep(sized, tmp_path / name, tmp_path / f"banks-{name}", Quiet())
         assert set(outcome.statuses.values()) == {TrialStatus.COMPLETE} and len(outcome.statuses) == 3
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGUSR1)] == handlers, "ctrl-C still interrupts"
-    _same_tables(tmp_path / "one", tmp_path / "three")
+    assert_same_tables(tmp_path / "one", tmp_path / "three")
     _without_ray(spec, tmp_path / "none")
-    _same_tables(tmp_path / "one", tmp_path / "none")
+    assert_same_tables(tmp_path / "one", tmp_path / "none")
 
 
 def test_rate_zero_changes_nothing_and_frozen_tensors_stay(
@@ -270,7 +254,7 @@ def test_a_killed_driver_loses_nothing(inputs_folder: Path, tmp_path: Path) -> N
             # What was being written when the driver died may still have been finished.
             found = re.search(r"(\d) of 6 trials are finished already", done.stdout)
             assert found and num_done <= int(found[1]) < 6, done.stdout
-    _same_tables(killed, whole)
+    assert_same_tables(killed, whole)
     client = MlflowClient(tracking.default_uri(killed))
     runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
     assert len(runs) == 7, "one parent and one run a trial, none twice"

@@ -41,7 +41,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[float, tup
     def score(changed: dict[str, np.ndarray]) -> list[Counts]:
         return evaluate.score_sets(tuned_tower(backbone, changed), kit.evaluation, budget)
 
-    context = TrialContext("small", out, "untuned", score({}), {})
+    context = TrialContext("small", out, "untuned", score({}), 2.5, {})
     statuses = {
         trial.tuning.learning_rate: (trial.trial_id, run_trial(trial, context, tuned, score, lambda report: None))
         for trial in trials
@@ -96,3 +96,13 @@ def test_its_measures_are_those_of_its_tables(ran: tuple[Path, dict[float, tuple
     )
     still = final_measures(out, statuses[0.0][0])
     assert still["drift/max_change"] == 0 and still["cosine/pairs/lowest_language"] == 1
+
+
+def test_a_trial_says_where_its_time_went(ran: tuple[Path, dict[float, tuple[str, TrialStatus]]]) -> None:
+    rows = {rate: _table(ran, "trials", rate).iloc[0] for rate in RATES}
+    for rate, row in rows.items():
+        assert row["bank_s"] == 2.5 and row["queue_s"] >= 0 and row["load_s"] == 0 and row["tune_s"] > 0
+        assert row["write_s"] > 0 and (row["evaluate_s"] > 0) == (rate < 1e38), "what diverged is not scored"
+        spent = row[["queue_s", "load_s", "tune_s", "evaluate_s", "write_s"]].sum()
+        passed = (row["finished_at"] - row["started_at"]).total_seconds()
+        assert spent <= passed + 0.005, "parts of one stretch of time, which is kept in milliseconds"

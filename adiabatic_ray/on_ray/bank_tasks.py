@@ -46,7 +46,8 @@ def ensure_banks(
         Memory maps [P, D] in the order of `needed`.
 
     Raises:
-        ValueError: a bank's folder holds something else, or embeddings are not finite.
+        ValueError: a bank's folder holds something else, embeddings are not finite, or no task ended within
+            `cluster.wait_s`.
         OSError: a bank cannot be read or written.
     """
     folder = node_folder(root)
@@ -67,7 +68,14 @@ def ensure_banks(
     if missing:
         progress(num_done, num_texts)
     while pending:
-        (ready,), _ = ray.wait(list(pending), num_returns=1)
+        ended, _ = ray.wait(list(pending), num_returns=1, timeout=cluster.wait_s)
+        if not ended:
+            raise ValueError(
+                f"passages must find room to be encoded within cluster.wait_s, got {len(pending)} tasks of "
+                f"{cluster.tuner_cpus:g} CPUs and {cluster.tuner_gpus:g} GPUs of which none ended in "
+                f"{cluster.wait_s:g} s; add a node, or lower cluster.tuner_cpus or cluster.tuner_gpus"
+            )
+        (ready,) = ended
         key, number = pending.pop(ready)
         bank.store_shard(folder, key, number, ray.get(ready))
         start, stop = key.shards()[number]

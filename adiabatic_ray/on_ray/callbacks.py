@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ray import tune as ray_tune
 
 from adiabatic_ray.events import EpochEvent, Listener
 from adiabatic_ray.schemas import TrialStatus
+
+_SAME_AGAIN_S = 60.0
 
 
 class Announcer(ray_tune.Callback):
@@ -18,6 +21,7 @@ class Announcer(ray_tune.Callback):
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
+        self._told_s: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the listener: Tune pickles its callbacks for `Tuner.restore`, which this project does not use."""
@@ -33,13 +37,20 @@ class Announcer(ray_tune.Callback):
         """An epoch's report, something to know about how the trial is run, or its last word: its status."""
         trial_id = trial.config["trial"]["trial_id"]
         if "notice" in result:
-            self._listener.stage(result["notice"])
+            self._tell(result["notice"])
             return
         if "status" in result:
             self._listener.trial_finished(trial_id, TrialStatus(result["status"]))
             return
         fields = EpochEvent.__dataclass_fields__.keys() - {"trial_id"}
         self._listener.epoch_finished(EpochEvent(trial_id, **{name: result[name] for name in fields}))
+
+    def _tell(self, notice: str) -> None:
+        """What many trials say at once is said once: each of them may wait for the same."""
+        now_s = time.monotonic()
+        if now_s - self._told_s.get(notice, -_SAME_AGAIN_S) >= _SAME_AGAIN_S:
+            self._told_s[notice] = now_s
+            self._listener.stage(notice)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """An attempt failed, and Tune puts the trial at the end of its queue."""

@@ -7,7 +7,6 @@ import os
 
 import ray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from adiabatic_ray.events import StageListener
 from adiabatic_ray.spec import ClusterSpec
@@ -17,9 +16,9 @@ WORKER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 give back: a process grew from 1.8 to 5.5 GB in 8 trials. With one heap it stays where the first trial left it."""
 
 
-TRIAL_MEMORY_BYTES = 500 * 2**20
+TRIAL_MEMORY_BYTES = 600 * 2**20
 """What a trial's process reserves: its libraries take 236 MB, and 493 MB were its most, when it wrote a
-tower of 85 MB (Linux, ray 2.60, pyarrow 25)."""
+tower of 85 MB; 101 MB more when it uploads one (Linux, ray 2.60, pyarrow 25)."""
 
 
 def check_resources(cluster: ClusterSpec, listener: StageListener) -> None:
@@ -55,18 +54,6 @@ def trials_in_memory() -> int:
     return int(total.get("memory", 0) // TRIAL_MEMORY_BYTES)
 
 
-def num_tuners(cluster: ClusterSpec, num_trials: int) -> int:
-    """Tuners to start: as asked for, else as many as there is room for, but none without a trial."""
-    if cluster.tuners is not None:
-        return cluster.tuners
-    room = min(
-        int((available - cluster.evaluators * per_evaluator) // per_tuner)
-        for _, available, per_evaluator, per_tuner in _shares(cluster)
-        if per_tuner
-    )
-    return max(1, min(room, -(-num_trials // cluster.pack_size)))
-
-
 def _shares(cluster: ClusterSpec) -> tuple[tuple[str, float, float, float], ...]:
     """Resource, what the cluster has, what an evaluator takes, what a tuner takes."""
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -74,11 +61,6 @@ def _shares(cluster: ClusterSpec) -> tuple[tuple[str, float, float, float], ...]
         ("CPU", total.get("CPU", 0), cluster.evaluator_cpus, cluster.tuner_cpus),
         ("GPU", total.get("GPU", 0), cluster.evaluator_gpus, cluster.tuner_gpus),
     )
-
-
-def on_drivers_node() -> NodeAffinitySchedulingStrategy:
-    """For an actor that has no copy: it stays where the driver is, without which there is no sweep anyway."""
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def start_ray() -> None:

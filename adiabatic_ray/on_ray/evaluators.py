@@ -23,9 +23,10 @@ from adiabatic_ray.encoders.towers import with_tensors
 from adiabatic_ray.evaluation.closeness import Closeness, closeness_for
 from adiabatic_ray.evaluation.evaluate import Prepared, embed_shard, score_shard
 from adiabatic_ray.evaluation.prepare import EvaluationInputs, passage_tokens
-from adiabatic_ray.on_ray.cluster import on_drivers_node
+from adiabatic_ray.events import StageListener
 from adiabatic_ray.on_ray.devices import device_for, use_threads
 from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
+from adiabatic_ray.on_ray.room import on_drivers_node, wait_until_placed
 from adiabatic_ray.on_ray.scoring_desk import ScoringDesk, Shard, SharedSets
 from adiabatic_ray.spec import ClusterSpec
 from adiabatic_ray.statistics.counts import Counts
@@ -126,20 +127,23 @@ def with_passages(sets: SharedSets, inputs: EvaluationInputs) -> SharedSets:
     )
 
 
-def place_evaluators(cluster: ClusterSpec) -> EvaluationPool:
-    """Reserve room for all actors, wait until it is there, and start them: whoever is placed later can't take it."""
+def place_evaluators(cluster: ClusterSpec, listener: StageListener) -> EvaluationPool:
+    """Reserve room for all actors, wait until it is there, and start them: whoever is placed later can't take it.
+
+    Raises:
+        ValueError: no room within `cluster.wait_s`.
+    """
     shares = {"CPU": cluster.evaluator_cpus, "GPU": cluster.evaluator_gpus}
     bundle = {name: share for name, share in shares.items() if share}
     options: dict[str, Any] = {"num_cpus": cluster.evaluator_cpus, "num_gpus": cluster.evaluator_gpus}
-    reserved = placement_group([bundle] * cluster.evaluators) if bundle else None
+    reserved = placement_group([bundle] * cluster.evaluators, cluster.placement.upper()) if bundle else None
     if reserved is not None:
-        while not reserved.wait(timeout_seconds=60):
-            pass  # nodes may still have to join
+        wait_until_placed(reserved, cluster, listener)
         options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(reserved)
     device = device_for(cluster.evaluator_gpus)
     start = Evaluator.options(**options)  # type: ignore[attr-defined]
     actors = tuple(start.remote(cluster.evaluator_threads, device) for _ in range(cluster.evaluators))
     desk = ScoringDesk.options(  # type: ignore[attr-defined]
         max_concurrency=_MOST_TOWERS, scheduling_strategy=on_drivers_node()
-    ).remote(actors, cluster.pack_size)
+    ).remote(actors, cluster.pack_size, cluster.wait_s)
     return EvaluationPool(desk, actors, reserved)

@@ -33,13 +33,16 @@ class Lobby:
         if self._starts.get(tuner) == start:
             self._trials.pop(tuner, None)
 
-    async def enter(self, trial_id: str) -> tuple[int, int]:
+    async def enter(self, trial_id: str, wait_s: float) -> tuple[int, int] | None:
         """An actor's number and start: the one that has this trial already, else the one with the fewest.
 
-        Waits until there is one.
+        Waits until there is one, but not longer than `wait_s` seconds: None then.
         """
         async with self._changed:
-            await self._changed.wait_for(lambda: bool(self._trials))
+            try:
+                await asyncio.wait_for(self._changed.wait_for(lambda: bool(self._trials)), wait_s)
+            except TimeoutError:
+                return None
             has_it = [number for number, trials in self._trials.items() if trial_id in trials]
             tuner = min(has_it or self._trials, key=lambda number: (len(self._trials[number]), number))
             self._trials[tuner].add(trial_id)

@@ -21,6 +21,7 @@ from adiabatic_ray.events import Listener
 from adiabatic_ray.on_ray.callbacks import Announcer
 from adiabatic_ray.on_ray.cluster import TRIAL_MEMORY_BYTES, trials_in_memory
 from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
+from adiabatic_ray.on_ray.one_driver import check_shared
 from adiabatic_ray.on_ray.scoring_desk import SharedSets
 from adiabatic_ray.on_ray.searcher import TrialSearcher
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
@@ -41,6 +42,8 @@ class Group:
     sets: SharedSets
     untuned_id: str
     untuned_ref: Any
+    bank_s: float
+    """Seconds that its banks took to be there."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,20 @@ def schedule(
     groups: Mapping[str, Group],
     pool: EvaluationPool,
     tuners: TunerPool,
+    driver: str,
     listener: Listener,
 ) -> dict[str, TrialStatus]:
     """One Tune trial for each trial; those that fail for good are recorded as JSON.
+
+    Args:
+        spec: the sweep.
+        out: results folder.
+        queue: what is to be run.
+        groups: by the keys that the queue's configurations name.
+        pool: scores towers.
+        tuners: tune them.
+        driver: see `one_driver.only_driver`.
+        listener: hears of the trials.
 
     Raises:
         KeyboardInterrupt: stopped by ctrl-C.
@@ -78,7 +92,7 @@ def schedule(
         _run_on_ray,
         groups=dict(groups),
         pools=(pool, tuners),
-        common=(spec.name, out.resolve(), recorded),
+        common=(spec.name, out.resolve(), driver, recorded),
     )
     # While trials fill every slot, others are scored and recorded: a quarter more is what keeps the slots full.
     num_slots = len(tuners.tuners) * cluster.pack_size
@@ -148,10 +162,11 @@ def _run_on_ray(
     *,
     groups: Mapping[str, Group],
     pools: tuple[EvaluationPool, TunerPool],
-    common: tuple[str, Location, dict[str, Any]],
+    common: tuple[str, Location, str, dict[str, Any]],
 ) -> None:
     """The Tune trainable: joins `run_trial` to the pools."""
-    (pool, tuners), (sweep, out, recorded) = pools, common
+    (pool, tuners), (sweep, out, driver, recorded) = pools, common
+    check_shared(out, driver)
     trial_id, group = config["trial"]["trial_id"], groups[config["trial"]["group"]]
     untuned = ray.get(group.untuned_ref)
 
@@ -160,7 +175,7 @@ def _run_on_ray(
 
     status = run_trial(
         TrialSpec.model_validate_json(config["trial"]["spec"]),
-        TrialContext(sweep, out, group.untuned_id, untuned, recorded),
+        TrialContext(sweep, out, group.untuned_id, untuned, group.bank_s, recorded),
         tune,
         lambda changed: pool.score(changed, group.sets),
         lambda epoch: _report(asdict(epoch)),

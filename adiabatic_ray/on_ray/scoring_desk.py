@@ -85,8 +85,8 @@ class _Batch:
 class ScoringDesk:
     """See the file head."""
 
-    def __init__(self, evaluators: Sequence[Any], towers_together: int) -> None:
-        self._evaluators, self._towers_together = evaluators, towers_together
+    def __init__(self, evaluators: Sequence[Any], towers_together: int, wait_s: float) -> None:
+        self._evaluators, self._towers_together, self._wait_s = evaluators, towers_together, wait_s
         self._waiting: deque[_Request] = deque()
         self._shards: deque[tuple[_Batch, int]] = deque()
         self._changed = asyncio.Condition()
@@ -103,6 +103,7 @@ class ScoringDesk:
         Raises:
             ValueError: embeddings that are not finite.
             RayError: the evaluator was lost, again and again.
+            TimeoutError: a shard was not done within `wait_s`: its evaluator was lost and has no room to come back.
         """
         if not self._workers:  # here: only now is there a loop to run them
             self._workers = [
@@ -129,11 +130,20 @@ class ScoringDesk:
             towers = batch.number, batch.sets.backbone_ref, [request.changed_ref for request in batch.requests]
             try:
                 ask = evaluator.score if batch.task == "score" else evaluator.embed
-                found = await ask.remote(towers, batch.sets, place, shard)
+                async with asyncio.timeout(self._wait_s):
+                    found = await ask.remote(towers, batch.sets, place, shard)
+            except TimeoutError:
+                found = [self._too_late()] * len(batch.requests)
             except Exception as error:  # whatever it is, those who wait must hear of it
                 found = [error] * len(batch.requests)
             batch.take(position, found)
             del batch, towers, found  # while it waits for more, it holds nobody's tensors
+
+    def _too_late(self) -> TimeoutError:
+        return TimeoutError(
+            f"a shard must be scored within cluster.wait_s, got nothing in {self._wait_s:g} s; see whether the nodes "
+            "of the evaluation pool are there, or raise cluster.wait_s"
+        )
 
     async def _next_shard(self) -> tuple[_Batch, int]:
         async with self._changed:

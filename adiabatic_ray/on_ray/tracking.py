@@ -41,6 +41,7 @@ _PARAMETERS = (
     *("learning_rate", "optimizer", "schedule", "precision", "freeze", "seed", "batch_size", "margin"),
     *("weight_decay", "backbone"),
 )
+_TIMES = ("queue_s", "load_s", "bank_s", "tune_s", "evaluate_s", "write_s")
 _CURVES = ("train_loss", "validation_loss", "validation_errors")
 _RUN_STATUS = {TrialStatus.COMPLETE: "FINISHED", TrialStatus.DIVERGED: "FINISHED", TrialStatus.FAILED: "FAILED"}
 
@@ -169,9 +170,8 @@ class Tracker:
             (row,) = results.read_table(self._out, "trials", [trial_id]).to_pylist()
             parameters = [Param(name, str(row[name])) for name in _PARAMETERS]
             finished_ms = _milliseconds(row["finished_at"])
-            measures = {
-                name: row[name] for name in ("tune_s", "evaluate_s", "num_epochs", "kept_epoch", "peak_memory_bytes")
-            }
+            measures = {name: row[name] for name in ("num_epochs", "kept_epoch", "peak_memory_bytes")}
+            measures |= {f"time/{name}": row[name] for name in _TIMES}
             if status is TrialStatus.COMPLETE:
                 measures |= final_measures(self._out, trial_id)
             logged = _curve_metrics(self._out, trial_id)

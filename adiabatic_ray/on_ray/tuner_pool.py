@@ -5,13 +5,15 @@ Apart from the actors themselves (`tuners`), so that the process of a trial star
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
 
+from adiabatic_ray.on_ray.room import waits
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning.news import EpochReport, Notice, Tuned
 
@@ -33,6 +35,8 @@ class TunerPool:
 
     lobby: Any
     tuners: tuple[Any, ...]
+    wait_s: float
+    """Most seconds to wait for an actor."""
 
     def tune(
         self,
@@ -46,14 +50,17 @@ class TunerPool:
 
         Raises:
             RayError: what the actor raised, or that it was lost.
+            TimeoutError: no actor was there for `wait_s`.
         """
-        number, start = ray.get(self.lobby.enter.remote(trial_id))
+        asked_at = time.monotonic()
+        number, start = self._enter(trial_id, notice)
+        lobby_s = time.monotonic() - asked_at
         try:
             for ref in self.tuners[number].tune.options(num_returns="streaming").remote(trial_id, spec, refs):
                 news = ray.get(ref)
                 if isinstance(news, Tuned):
                     self.lobby.leave.remote(trial_id)
-                    return news
+                    return replace(news, queue_s=lobby_s + news.queue_s)
                 if isinstance(news, Notice):
                     notice(news.text)
                 else:
@@ -62,6 +69,17 @@ class TunerPool:
             ray.get(self.lobby.lost.remote(number, start))
             raise
         raise AssertionError("a tuner's call ended without a tower")
+
+    def _enter(self, trial_id: str, notice: Callable[[str], None]) -> tuple[int, int]:
+        for seconds in waits(self.wait_s):
+            found: tuple[int, int] | None = ray.get(self.lobby.enter.remote(trial_id, seconds))
+            if found is not None:
+                return found
+            notice(f"no process that tunes has room on the cluster: waiting for a node, {self.wait_s:g} s at most")
+        raise TimeoutError(
+            f"a process that tunes must find room on the cluster within cluster.wait_s, got none in {self.wait_s:g} s; "
+            "add a node, or lower cluster.tuner_cpus or cluster.tuner_gpus"
+        )
 
     def close(self) -> None:
         """End the actors."""

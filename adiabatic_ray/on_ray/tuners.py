@@ -15,20 +15,23 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import psutil
 import ray
 import torch
 
-from adiabatic_ray.on_ray.cluster import on_drivers_node
 from adiabatic_ray.on_ray.devices import device_for, use_threads
 from adiabatic_ray.on_ray.lobby import Lobby
+from adiabatic_ray.on_ray.room import on_drivers_node
 from adiabatic_ray.on_ray.shelf import Shelf
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
 from adiabatic_ray.spec import ClusterSpec, TuningSpec
 from adiabatic_ray.storage import Location
+from adiabatic_ray.tuning.news import Tuned
 from adiabatic_ray.tuning.pack_runner import Material, PackRunner
 
 _SECONDS_TO_SAY_SO = 5.0
@@ -57,9 +60,12 @@ class Tuner:
 
     def tune(self, trial_id: str, spec: TuningSpec, refs: MaterialRefs) -> Any:
         """Yields what `PackRunner.tune` yields."""
+        asked_at = time.monotonic()
         try:
             with self._materials.borrowed(refs.key, lambda: self._read(refs)) as material:
-                yield from self._runner.tune(trial_id, spec, material)
+                load_s = time.monotonic() - asked_at
+                for news in self._runner.tune(trial_id, spec, material):
+                    yield replace(news, load_s=load_s) if isinstance(news, Tuned) else news
         except (ValueError, torch.OutOfMemoryError):
             raise
         except RuntimeError:
@@ -86,7 +92,7 @@ def place_tuners(cluster: ClusterSpec, num_tuners: int, folder: Location) -> Tun
     """Start the actors. Those for which a cluster has no room yet serve as soon as they are placed.
 
     Args:
-        cluster: size of a pack, CPUs and GPUs of an actor.
+        cluster: size of a pack, CPUs and GPUs of an actor, where they go.
         num_tuners: actors.
         folder: of the trials' saved states, shared by all nodes.
     """
@@ -96,5 +102,7 @@ def place_tuners(cluster: ClusterSpec, num_tuners: int, folder: Location) -> Tun
         num_cpus=cluster.tuner_cpus,
         num_gpus=cluster.tuner_gpus,
         max_concurrency=cluster.pack_size + _CALLS_BESIDE_MEMBERS,
+        scheduling_strategy="SPREAD" if cluster.placement == "spread" else "DEFAULT",
     )
-    return TunerPool(lobby, tuple(options.remote(n, name, cluster, folder) for n in range(num_tuners)))
+    actors = tuple(options.remote(n, name, cluster, folder) for n in range(num_tuners))
+    return TunerPool(lobby, actors, cluster.wait_s)

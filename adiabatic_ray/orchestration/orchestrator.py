@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,15 +24,17 @@ from adiabatic_ray.encoders.backbones import Backbone
 from adiabatic_ray.evaluation.prepare import EvaluationInputs, Inputs, Loader, prepare
 from adiabatic_ray.events import Listener, StageListener
 from adiabatic_ray.on_ray.bank_tasks import ensure_banks
-from adiabatic_ray.on_ray.cluster import check_resources, num_tuners
+from adiabatic_ray.on_ray.cluster import check_resources
 from adiabatic_ray.on_ray.devices import device_for
 from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
 from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets, with_passages
-from adiabatic_ray.on_ray.scheduling import Group, Queue, schedule, trial_config
+from adiabatic_ray.on_ray.one_driver import only_driver
+from adiabatic_ray.on_ray.room import free_nodes, num_tuners
+from adiabatic_ray.on_ray.scheduling import Group, schedule, trial_config
 from adiabatic_ray.on_ray.scoring_desk import SharedSets
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs
 from adiabatic_ray.on_ray.tuners import place_tuners
-from adiabatic_ray.orchestration.searches import Search, open_search
+from adiabatic_ray.orchestration.plans import ConfigOf, Plan, open_plan
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import ClusterSpec, SweepSpec, TrialSpec, TuningSpec, UntunedSpec
@@ -104,7 +107,7 @@ def warnings_of(resolutions: Iterable[StepResolution]) -> list[str]:
 def run_sweep(spec: SweepSpec, out: Location, banks: Location, listener: Listener) -> SweepOutcome:
     """Run every trial of a sweep that is not finished yet.
 
-    Ray must be initialised: locally, or connected to a cluster.
+    Ray must be initialised: locally, or connected to a cluster. One driver at a time works on a results folder.
 
     Args:
         spec: the sweep.
@@ -117,70 +120,65 @@ def run_sweep(spec: SweepSpec, out: Location, banks: Location, listener: Listene
         OSError: the results folder cannot be written.
         KeyboardInterrupt: stopped by ctrl-C; finished trials are on disk.
     """
+    with only_driver(out, listener) as driver:
+        return _run_sweep(spec, out, banks, driver, listener)
+
+
+def _run_sweep(spec: SweepSpec, out: Location, banks: Location, driver: str, listener: Listener) -> SweepOutcome:
     listener.stage("reading backbone and texts")
     loader = Loader()
     trials = {trial.trial_id: trial for trial in pin_trials(spec, loader)}
-    search = open_search(spec.search, trials, out) if spec.search else None
-    trial_ids = search.trial_ids(list(trials)) if search else list(trials)
+    plan = open_plan(spec, trials, out)
+    trial_ids = plan.trial_ids
     _record_sweep(spec, out, trial_ids)
     done = results.finished_trials(out)
     if others := len(done.keys() - set(trial_ids)):
         listener.stage(
             f"{others} finished trials in {out} are not of this sweep as it is now; its report leaves them out"
         )
-    pending = search.openings if search else [trial for trial_id, trial in trials.items() if trial_id not in done]
     num_before = len(done.keys() & set(trial_ids))
-    num_left = search.num_left if search else len(pending)
-    if search.is_over if search else not pending:
+    if plan.is_over:
         listener.sweep_started(num_before, num_before)
-        _tell(search, listener)
+        _tell(plan, listener)
         return SweepOutcome(num_before, num_before, {})
-    prepared = search.settings if search else pending
     check_resources(spec.cluster, listener)
-    for text in warnings_of(resolutions_of(trials.values() if search else pending, loader)):
+    for text in warnings_of(resolutions_of(plan.openings, loader)):
         listener.stage(text)
-    _announce_loners(spec.cluster, [(loader.load(trial).backbone, trial.tuning) for trial in prepared], listener)
-    shared: dict[str, tuple[UntunedSpec, MaterialRefs, SharedSets]] = {}
-    for trial in prepared:
+    _announce_loners(spec.cluster, [(loader.load(trial).backbone, trial.tuning) for trial in plan.settings], listener)
+    shared: dict[str, tuple[UntunedSpec, MaterialRefs, SharedSets, float]] = {}
+    for trial in plan.settings:
         key = _group_key(trial)
         if key not in shared:
-            alike = [sets for untuned, _, sets in shared.values() if untuned == trial.untuned]
+            alike = [sets for untuned, _, sets, _ in shared.values() if untuned == trial.untuned]
             parts = _share(key, loader.load(trial), alike, banks, spec.cluster, listener)
             shared[key] = trial.untuned, *parts
     listener.stage("placing the pools")
-    pool = place_evaluators(spec.cluster)
+    pool = place_evaluators(spec.cluster, listener)
     try:
-        tuners = place_tuners(spec.cluster, num_tuners(spec.cluster, num_left), out.resolve() / "states")
+        num_actors = num_tuners(spec.cluster, plan.num_left, free_nodes(pool.reserved))
+        tuners = place_tuners(spec.cluster, num_actors, out.resolve() / "states")
         try:
             listener.stage("scoring the untuned backbone")
             untuned_refs: dict[str, Any] = {}
             groups = {}
-            for key, (untuned, material, sets) in shared.items():
+            for key, (untuned, material, sets, bank_s) in shared.items():
                 untuned_id = untuned_id_of(untuned, spec.cluster)
                 if untuned_id not in untuned_refs:
                     untuned_refs[untuned_id] = ray.put(_untuned(untuned_id, sets, pool, out, listener))
-                groups[key] = Group(material, sets, untuned_id, untuned_refs[untuned_id])
-            listener.sweep_started(num_before + num_left, num_before)
-            queue = _queue(spec, out, pending, trial_ids, search, listener)
-            statuses = schedule(spec, out, queue, groups, pool, tuners, listener)
+                groups[key] = Group(material, sets, untuned_id, untuned_refs[untuned_id], bank_s)
+            listener.sweep_started(num_before + plan.num_left, num_before)
+            queue = plan.queue(_recording(spec, out, trial_ids), listener)
+            statuses = schedule(spec, out, queue, groups, pool, tuners, driver, listener)
         finally:
             tuners.close()
     finally:
         pool.close()
-    if search and spec.search:
-        _tell(open_search(spec.search, trials, out), listener)
+    _tell(open_plan(spec, trials, out), listener)
     return SweepOutcome(num_before + len(statuses), num_before, statuses)
 
 
-def _queue(
-    spec: SweepSpec,
-    out: Location,
-    pending: Sequence[TrialSpec],
-    trial_ids: list[str],
-    search: Search | None,
-    listener: StageListener,
-) -> Queue:
-    """What is left to run. A trial that a search chooses is written into sweep.json before it starts."""
+def _recording(spec: SweepSpec, out: Location, trial_ids: list[str]) -> ConfigOf:
+    """Tune's configuration of a trial. One that a search chooses is written into sweep.json before it starts."""
 
     def config_of(trial: TrialSpec) -> dict[str, Any]:
         if trial.trial_id not in trial_ids:
@@ -188,16 +186,12 @@ def _queue(
             _record_sweep(spec, out, trial_ids)
         return trial_config(trial, _group_key(trial))
 
-    if search is None:
-        return Queue(tuple(config_of(trial) for trial in pending), None, len(pending))
-    return Queue((), search.searcher(config_of, listener), search.num_left)
+    return config_of
 
 
-def _tell(search: Search | None, listener: StageListener) -> None:
-    """What a search found."""
-    if search is not None:
-        for line in search.proposer.verdict(search.finished):
-            listener.stage(line)
+def _tell(plan: Plan, listener: StageListener) -> None:
+    for line in plan.verdict():
+        listener.stage(line)
 
 
 def _announce_loners(
@@ -218,19 +212,22 @@ def _announce_loners(
 
 def _share(
     key: str, inputs: Inputs, alike: Sequence[SharedSets], banks: Location, cluster: ClusterSpec, listener: Listener
-) -> tuple[MaterialRefs, SharedSets]:
-    """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks.
+) -> tuple[MaterialRefs, SharedSets, float]:
+    """Put a group's backbone, triplets and evaluation sets into the object store; build missing banks, in seconds.
 
     `alike` holds the sets of groups with the same backbone and evaluation, if there are any: they are shared, so that
     towers of all these groups are scored together.
     """
     backbone_ref = alike[0].backbone_ref if alike else ray.put(inputs.backbone)
-    kit = prepare(inputs, open_banks(inputs, backbone_ref, banks, cluster, listener))
+    started = time.monotonic()
+    opened = open_banks(inputs, backbone_ref, banks, cluster, listener)
+    bank_s = time.monotonic() - started
+    kit = prepare(inputs, opened)
     sets = alike[0] if alike else share_sets(backbone_ref, kit.evaluation, inputs)
     if inputs.towers == "both" and not sets.passage_refs:
         sets = with_passages(sets, inputs)
     tuning_ref = ray.put((kit.tuning, kit.validation))
-    return MaterialRefs(key, backbone_ref, tuning_ref, inputs.token_budget), sets
+    return MaterialRefs(key, backbone_ref, tuning_ref, inputs.token_budget), sets, bank_s
 
 
 def open_banks(

@@ -91,7 +91,7 @@ def run_evaluation(
         listener: hears of progress.
 
     Raises:
-        ValueError: a pool that does not fit the cluster, embeddings that are not finite.
+        ValueError: a pool that does not fit the cluster or finds no room, embeddings that are not finite.
         OSError: the results folder cannot be written; what was written is whole.
     """
     check_resources(cluster, listener)
@@ -110,7 +110,7 @@ def run_evaluation(
         return pool.score(changed, sets, progress)
 
     listener.stage("placing the evaluation pool")
-    pool = place_evaluators(cluster)
+    pool = place_evaluators(cluster, listener)
     try:
         untuned = untuned_counts(untuned_id, lambda: score("the untuned backbone", {}), out)
         started = time.monotonic()

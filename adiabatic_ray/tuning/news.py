@@ -46,6 +46,8 @@ class Trained:
     """The trained ones, by name: see `Member.trained`."""
     l2_lost: Mapping[str, float] | None
     """See `Member.l2_lost`."""
+    queue_s: float = 0.0
+    """Seconds that it waited for a slot."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Tuned:
     """Weights that were not trained."""
     peak_memory_bytes: int
     """Largest resident memory so far of the process that tuned."""
+    queue_s: float = 0.0
+    """Seconds of waiting for whoever tunes it, and for a slot there."""
+    load_s: float = 0.0
+    """Seconds until whoever tunes it had what it is tuned from."""
 
 
 News = EpochReport | Notice | Tuned

@@ -16,7 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -61,6 +61,8 @@ class _Request:
     """Where a member was taken out of a pack; let go once it has joined another one."""
     is_abandoned: bool = False
     """Nobody listens any more."""
+    asked_at: float = field(default_factory=time.monotonic)
+    queue_s: float = 0.0
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -256,7 +258,7 @@ class PackRunner:
         with self._changed:
             if request in self._waiting:
                 self._waiting.remove(request)
-        request.state = None
+        request.state, request.queue_s = None, time.monotonic() - request.asked_at
         self._active[request.trial_id] = request
         for report in reports:
             request.news.put(report)
@@ -274,7 +276,7 @@ class PackRunner:
             if report.stopped_by is not None:
                 trained = pack.leave(trial_id)
                 del self._active[trial_id]
-                request.news.put(trained)
+                request.news.put(replace(trained, queue_s=request.queue_s))
 
     def _save_when_due(self, pack: Pack) -> None:
         if self._folder is None or time.monotonic() - self._saved_at < self._save_every_s:

@@ -86,5 +86,6 @@ def tuned_of(backbone: Backbone, spec: TuningSpec, trained: Trained) -> Tuned:
         changed=frozenset(towers.changed_tensors(backbone, tensors)),
         drift=drift.drift_rows(untuned, tensors, spec.learning_rate, trained.l2_lost),
         num_frozen=num_weights * (2 if spec.towers == "both" else 1) - sum(one.size for one in tensors.values()),
+        queue_s=trained.queue_s,
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,  # Linux counts kilobytes
     )

@@ -1,0 +1,80 @@
+"""Room on a cluster: what its nodes have left, how many tuners they hold, and waiting for more, with a limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.util import placement_group_table, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from adiabatic_ray.events import StageListener
+from adiabatic_ray.spec import ClusterSpec
+
+NEWS_EVERY_S = 60.0
+"""Who waits says so this often."""
+
+Node = dict[str, float]
+"""CPUs, GPUs and other resources by name."""
+
+
+def free_nodes(reserved: Any | None) -> list[Node]:
+    """What every node that is there has beside a placement group."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    free: dict[str, Node] = {node["NodeID"]: dict(node["Resources"]) for node in nodes if node["Alive"]}
+    if reserved is not None:
+        table: dict[str, Any] = placement_group_table(reserved)
+        for number, node_id in table["bundles_to_node_id"].items():
+            for name, amount in table["bundles"][number].items():
+                if node_id in free:
+                    free[node_id][name] = free[node_id].get(name, 0) - amount
+    return [*free.values()]
+
+
+def num_tuners(cluster: ClusterSpec, num_trials: int, nodes: Sequence[Mapping[str, float]]) -> int:
+    """Tuners to start: as asked for, else as many as these nodes have room for, but none without a trial.
+
+    Nodes need not be alike. A tuner is on one of them: what two have left together does not make room for it.
+    """
+    if cluster.tuners is not None:
+        return cluster.tuners
+    asked = {"CPU": cluster.tuner_cpus, "GPU": cluster.tuner_gpus}
+    room = sum(min(int(node.get(name, 0) // share) for name, share in asked.items() if share) for node in nodes)
+    return max(1, min(room, -(-num_trials // cluster.pack_size)))
+
+
+def wait_until_placed(reserved: Any, cluster: ClusterSpec, listener: StageListener) -> None:
+    """Wait for a placement group's nodes, which may still have to join.
+
+    Raises:
+        ValueError: they did not within `cluster.wait_s`; the group is given back.
+    """
+    for seconds in waits(cluster.wait_s):
+        if reserved.wait(timeout_seconds=seconds):
+            return
+        listener.stage(f"the evaluation pool has no room on the cluster yet: waiting, {cluster.wait_s:g} s at most")
+    remove_placement_group(reserved)
+    bundles = [{name: share for name, share in bundle.items() if share} for bundle in reserved.bundle_specs]
+    raise ValueError(
+        f"the evaluation pool must find room within cluster.wait_s, got none in {cluster.wait_s:g} s for {bundles} on "
+        f"nodes with {[_shown(node) for node in free_nodes(None)]}; add a node, or lower cluster.evaluators, "
+        "cluster.evaluator_cpus or cluster.evaluator_gpus"
+    )
+
+
+def waits(wait_s: float) -> Iterator[float]:
+    """Seconds of each of some waits in a row, which end when `wait_s` have passed."""
+    end = time.monotonic() + wait_s
+    while (left := end - time.monotonic()) > 0:
+        yield min(left, NEWS_EVERY_S)
+
+
+def on_drivers_node() -> NodeAffinitySchedulingStrategy:
+    """For an actor that has no copy: it stays where the driver is, without which there is no sweep anyway."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def _shown(node: Node) -> dict[str, float]:
+    return {name: node[name] for name in ("CPU", "GPU") if name in node}
