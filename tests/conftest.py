@@ -34,6 +34,7 @@ hypothesis.settings.register_profile("deterministic", derandomize=True, deadline
 hypothesis.settings.load_profile("deterministic")
 
 DATA_VARIABLE = "ADIABATIC_DATA"
+pytest_plugins = ("tests.drills",)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
