@@ -13,7 +13,7 @@ import ray
 from adiabatic_ray.changes import with_changes
 from adiabatic_ray.evaluation.prepare import Loader
 from adiabatic_ray.on_ray.cluster import check_resources
-from adiabatic_ray.on_ray.room import num_tuners, waits
+from adiabatic_ray.on_ray.room import num_tuners, wait_for_memory, waits
 from adiabatic_ray.orchestration.orchestrator import pin_trials, resolutions_of, warnings_of
 from adiabatic_ray.spec import ClusterSpec
 from tests.small_sweep import small_sweep
@@ -38,7 +38,11 @@ def test_a_cluster_that_may_grow_is_waited_for_and_this_machine_is_not(monkeypat
     def resources() -> dict[str, Any]:
         return {"memory": 1e9}
 
+    def nodes() -> list[dict[str, Any]]:
+        return [{"NodeID": "head", "Alive": True, "Resources": resources()}]
+
     monkeypatch.setattr(ray, "cluster_resources", resources)
+    monkeypatch.setattr(ray, "nodes", nodes)
     stages = Stages()
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     check_resources(ClusterSpec(tuner_cpus=2, evaluators=3), stages)
@@ -49,7 +53,11 @@ def test_a_cluster_that_may_grow_is_waited_for_and_this_machine_is_not(monkeypat
 
 
 def test_a_machine_without_memory_for_a_trial_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0, "memory": 5e8})
+    """Two nodes with half of what it takes are no room for it, and one that is gone is none."""
+    sizes = {"a": (5e8, True), "b": (5e8, True), "c": (5e9, False)}
+    nodes = [{"NodeID": name, "Alive": alive, "Resources": {"memory": size}} for name, (size, alive) in sizes.items()]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0, "memory": 1e9})
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(ValueError, match=r"a trial's process needs 0\.6 GB"):
         check_resources(ClusterSpec(), Stages())
@@ -75,6 +83,22 @@ def test_waits_are_cut_to_their_limit() -> None:
     assert [round(seconds) for seconds in itertools.islice(waits(90.0), 1)] == [60]
     assert [round(seconds) for seconds in itertools.islice(waits(40.0), 1)] == [40]
     assert list(waits(0.0)) == []
+
+
+def test_memory_is_waited_for_with_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node with memory joins while the first wait lasts; without it the limit ends the wait."""
+    nodes: list[dict[str, Any]] = []
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    stages = Stages()
+    with pytest.raises(ValueError, match=r"0\.6 GB on one node, got none with that for 0\.02 s"):
+        wait_for_memory(ClusterSpec(wait_s=0.02), stages)
+    assert stages.heard == ["no node has memory for a trial's process yet: waiting, 0.02 s at most"]
+
+    def joins(seconds: float) -> None:
+        nodes.append({"NodeID": "late", "Alive": True, "Resources": {"memory": 2e9}})
+
+    monkeypatch.setattr("time.sleep", joins)
+    assert wait_for_memory(ClusterSpec(), stages) == 3
 
 
 def test_trials_that_pinning_shows_to_be_the_same_are_refused(tmp_path: Path) -> None:

@@ -9,16 +9,12 @@ import ray
 from ray.exceptions import RayError
 
 from adiabatic_ray.events import StageListener
+from adiabatic_ray.on_ray.room import TRIAL_MEMORY_BYTES, trials_in_memory
 from adiabatic_ray.spec import ClusterSpec
 
 WORKER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 """Tune runs each trial of a reused process in a new thread, and glibc gives threads heaps of their own that it does not
 give back: a process grew from 1.8 to 5.5 GB in 8 trials. With one heap it stays where the first trial left it."""
-
-
-TRIAL_MEMORY_BYTES = 600 * 2**20
-"""What a trial's process reserves: its libraries take 236 MB, and 493 MB were its most, when it wrote a
-tower of 85 MB; 101 MB more when it uploads one (Linux, ray 2.60, pyarrow 25)."""
 
 
 def check_resources(cluster: ClusterSpec, listener: StageListener) -> None:
@@ -46,12 +42,6 @@ def check_resources(cluster: ClusterSpec, listener: StageListener) -> None:
                 f"cluster.evaluator_{name.lower()}s "
                 f"(0 lets them use what a waiting tuner leaves idle) or cluster.tuner_{name.lower()}s"
             )
-
-
-def trials_in_memory() -> int:
-    """Processes of trials for which the cluster's memory is enough."""
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return int(total.get("memory", 0) // TRIAL_MEMORY_BYTES)
 
 
 def _shares(cluster: ClusterSpec) -> tuple[tuple[str, float, float, float], ...]:

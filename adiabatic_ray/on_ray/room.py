@@ -16,6 +16,10 @@ from adiabatic_ray.spec import ClusterSpec
 NEWS_EVERY_S = 60.0
 """Who waits says so this often."""
 
+TRIAL_MEMORY_BYTES = 600 * 2**20
+"""What a trial's process reserves: its libraries take 236 MB, and 493 MB were its most, when it wrote a
+tower of 85 MB; 101 MB more when it uploads one (Linux, ray 2.60, pyarrow 25)."""
+
 Node = dict[str, float]
 """CPUs, GPUs and other resources by name."""
 
@@ -43,6 +47,28 @@ def num_tuners(cluster: ClusterSpec, num_trials: int, nodes: Sequence[Mapping[st
     asked = {"CPU": cluster.tuner_cpus, "GPU": cluster.tuner_gpus}
     room = sum(min(int(node.get(name, 0) // share) for name, share in asked.items() if share) for node in nodes)
     return max(1, min(room, -(-num_trials // cluster.pack_size)))
+
+
+def trials_in_memory() -> int:
+    """Processes of trials for which the nodes' memory is enough, each on one of them."""
+    return sum(int(node.get("memory", 0) // TRIAL_MEMORY_BYTES) for node in free_nodes(None))
+
+
+def wait_for_memory(cluster: ClusterSpec, listener: StageListener) -> int:
+    """Wait until some node has memory for the process of a trial; for how many they have.
+
+    Raises:
+        ValueError: none had within `cluster.wait_s`.
+    """
+    for seconds in waits(cluster.wait_s):
+        if affordable := trials_in_memory():
+            return affordable
+        listener.stage(f"no node has memory for a trial's process yet: waiting, {cluster.wait_s:g} s at most")
+        time.sleep(seconds)
+    raise ValueError(
+        f"a trial's process needs {TRIAL_MEMORY_BYTES / 1e9:.1f} GB on one node, got none with that for "
+        f"{cluster.wait_s:g} s; end other programs, or add a node"
+    )
 
 
 def wait_until_placed(reserved: Any, cluster: ClusterSpec, listener: StageListener) -> None:

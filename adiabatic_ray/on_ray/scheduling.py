@@ -19,9 +19,9 @@ from ray import tune as ray_tune
 from adiabatic_ray import provenance, results
 from adiabatic_ray.events import Listener
 from adiabatic_ray.on_ray.callbacks import Announcer
-from adiabatic_ray.on_ray.cluster import TRIAL_MEMORY_BYTES, trials_in_memory
 from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
 from adiabatic_ray.on_ray.one_driver import check_shared
+from adiabatic_ray.on_ray.room import TRIAL_MEMORY_BYTES, wait_for_memory
 from adiabatic_ray.on_ray.scoring_desk import SharedSets
 from adiabatic_ray.on_ray.searcher import TrialSearcher
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
@@ -85,6 +85,7 @@ def schedule(
         listener: hears of the trials.
 
     Raises:
+        ValueError: no node has memory for a trial's process.
         KeyboardInterrupt: stopped by ctrl-C.
     """
     cluster, recorded = spec.cluster, provenance.collect()
@@ -97,7 +98,7 @@ def schedule(
     # While trials fill every slot, others are scored and recorded: a quarter more is what keeps the slots full.
     num_slots = len(tuners.tuners) * cluster.pack_size
     in_flight = num_slots + -(-num_slots // 4)
-    if (affordable := trials_in_memory()) < min(in_flight, queue.num_trials):
+    if (affordable := wait_for_memory(cluster, listener)) < min(in_flight, queue.num_trials):
         listener.stage(f"memory for {affordable} trials at a time, {in_flight} would keep every slot busy")
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trainable, ray_tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY_BYTES}])),
