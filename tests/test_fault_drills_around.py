@@ -16,7 +16,7 @@ from adiabatic_ray.changes import with_changes
 from adiabatic_ray.on_ray import tracking
 from tests.drill_sweeps import NUM_TRIALS, Sweeps, write_sweep
 from tests.drills import Record
-from tests.fault_cluster import CHECKOUT, FaultCluster, check_whole, sweep
+from tests.fault_cluster import CHECKOUT, NO_ROOM_BYTES, FaultCluster, check_whole, sweep
 from tests.namespaces import namespace
 from tests.same_rows import MEASURED
 from tests.small_sweep import small_sweep
@@ -24,8 +24,6 @@ from tests.tiny import save_tiny_bert
 from tests.tracking_server import TrackingServer
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
-NO_ROOM_BYTES = 100 * 2**20
-"""Memory of a node on which no trial's process fits."""
 SMALL_STORE_BYTES = 80 * 2**20
 """Ray refuses object stores below 75 MiB."""
 
