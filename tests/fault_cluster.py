@@ -156,7 +156,11 @@ class FaultCluster:
         self._cluster = Cluster()
         # Without the services that a sweep does not need: each is a process more on a small machine.
         bare = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-        self.head = self.add_node(**{"num_cpus": 0, "temp_dir": self._folder} | bare | self._head)
+        try:
+            self.head = self.add_node(**{"num_cpus": 0, "temp_dir": self._folder} | bare | self._head)
+        except BaseException:  # Ray gives a node 30 s to start
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
