@@ -29,6 +29,7 @@ SMALL_STORE_BYTES = 80 * 2**20
 """Ray refuses object stores below 75 MiB."""
 
 
+@pytest.mark.xfail(strict=True, reason="Tune's error.pkl is cut short on a full disk: EOFError, and only `Aborted.`")
 def test_the_disk_is_full_while_tables_are_written(sweeps: Sweeps, tmp_path: Path, drill_record: Record) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
