@@ -36,7 +36,9 @@ from tests.same_rows import COMPARED, assert_same_tables
 CHECKOUT = Path(__file__).resolve().parent.parent
 OBJECT_STORE_BYTES = 100 * 2**20
 MEMORY_BYTES = 4 * 2**30
-"""What a node says it has: room for 8 processes of trials."""
+"""What a node says it has: room for some processes of trials."""
+NO_ROOM_BYTES = 100 * 2**20
+"""The same where none fits."""
 _IDLE = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
@@ -152,7 +154,13 @@ class FaultCluster:
             self._patch.setenv(name, value)
         AuthenticationTokenLoader.instance().reset_cache()
         self._cluster = Cluster()
-        self.head = self.add_node(**{"num_cpus": 0, "include_dashboard": False, "temp_dir": self._folder} | self._head)
+        # Without the services that a sweep does not need: each is a process more on a small machine.
+        bare = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        try:
+            self.head = self.add_node(**{"num_cpus": 0, "temp_dir": self._folder} | bare | self._head)
+        except BaseException:  # Ray gives a node 30 s to start
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -190,6 +198,11 @@ class FaultCluster:
     def spilled_bytes(self) -> int:
         """Objects that were written to the disk because an object store is full."""
         return sum(file.stat().st_size for file in Path(self._folder).glob("session_*/ray_spilled_objects*/*"))
+
+    def logs(self, kind: str) -> str:
+        """What some kind of Ray's processes wrote."""
+        found = Path(self._folder).glob(f"session_*/logs/{kind}*")
+        return "".join(file.read_text(errors="replace") for file in found if file.is_file())
 
     def processes(self, node: Any, beginning: str = "") -> list[psutil.Process]:
         """Processes of a node, below its raylet, whose title begins like this (such as `ray::Tuner`)."""

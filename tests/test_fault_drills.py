@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -14,10 +15,11 @@ from adiabatic_ray import results
 from adiabatic_ray.changes import with_changes
 from tests.drill_sweeps import NUM_TRIALS, Sweeps, write_sweep
 from tests.drills import Record
-from tests.fault_cluster import FaultCluster, check_whole, epochs_tuned_twice, sweep, title, wait_until
+from tests.fault_cluster import NO_ROOM_BYTES, FaultCluster, check_whole, epochs_tuned_twice, sweep, title, wait_until
 from tests.small_sweep import small_sweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+BALLAST_BYTES = 4 * 10**9
 
 
 def kill(process: psutil.Process) -> None:
@@ -205,3 +207,34 @@ def test_pools_that_take_everything_do_not_lock_up(
     statuses = results.finished_trials(tmp_path / "out").values()
     assert [status.value for status in statuses] == ["COMPLETE"] * 6
     cluster.check_nothing_left()
+
+
+def test_a_tuner_that_rays_memory_monitor_kills(
+    cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node whose raylet ends processes once the machine's memory is used up to a limit, which this test then does."""
+    memory = psutil.virtual_memory()
+    if memory.available < 3 * BALLAST_BYTES:
+        pytest.skip(f"{3 * BALLAST_BYTES / 1e9:.0f} GB of memory must be free, got {memory.available / 1e9:.1f} GB")
+    limit_bytes = memory.total - memory.available + 3 * BALLAST_BYTES // 4
+    monkeypatch.setenv("RAY_memory_usage_threshold", str(limit_bytes / memory.total))
+    cluster.add_node(memory=NO_ROOM_BYTES)
+    monkeypatch.delenv("RAY_memory_usage_threshold")
+    with sweeps.run(tmp_path / "out", cluster.address) as driver:
+        driver.until_epoch(1)
+        (tuner,) = cluster.everywhere("ray::Tuner")
+        ballast = np.ones(BALLAST_BYTES, np.uint8)
+        wait_until(lambda: not title(tuner), "the end of the tuner")
+        died_s = time.monotonic()
+        del ballast
+        driver.until("attempt failed, to be tried again")
+        driver.until("COMPLETE")
+        recovery_s = time.monotonic() - died_s
+        assert driver.end() == 0, driver.text()
+    twice = epochs_tuned_twice(driver.heard)
+    assert max(twice.values()) <= 1
+    cluster.check_nothing_left()
+    assert cluster.logs("raylet").count("based on the killing policy") >= 1, "something else ended it"
+    num_rows = check_whole(tmp_path / "out", sweeps.undisturbed)
+    lost = f"{sum(twice.values())} epochs tuned twice"
+    drill_record("Ray's memory monitor kills a tuner", lost, recovery_s, num_rows)
