@@ -7,6 +7,7 @@ of all trials follows after an event at most every `SUMMARY_EVERY_S`, and when t
 from __future__ import annotations
 
 import time
+from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -86,6 +87,13 @@ class SweepProgress(StageProgress):
         self._failed: set[str] = set()
         self._started_s = 0.0
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if kind is not None:
+            self._tracker.close()
+
     def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
         """Everything is prepared; what is left, if anything, is about to be scheduled."""
         self._num_trials, self._num_before = num_trials, num_finished_before
@@ -94,6 +102,8 @@ class SweepProgress(StageProgress):
             self._say(f"{num_finished_before} of {num_trials} trials are finished already and are skipped")
         self._tracker.open()
         self._tracker.catch_up()
+        if num_finished_before < num_trials:
+            self._tracker.watch_machine()
         if self._live:
             self._tasks["trials"] = self._bars.add_task(
                 "trials", total=num_trials, completed=num_finished_before, note="starting"

@@ -4,6 +4,10 @@ One process (the driver) writes. What it writes comes from the Parquet tables, a
 that stands there, so writing twice changes nothing: `sync` can be run at any time, and catches up after an outage. A
 trial that was interrupted leaves the points of its first attempt beside those of its second: same step, same value. If
 MLflow cannot be reached the sweep goes on and says so once.
+
+A sweep does not wait for MLflow: everything is written in turn by one thread. Epochs that a trial finishes meanwhile
+are gathered and written in one batch; those of a trial that has ended not at all, since its tables hold them. So a trial
+stands in the queue at most twice, however slow the server is.
 """
 
 from __future__ import annotations
@@ -12,7 +16,9 @@ import json
 import logging
 import math
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,10 +31,13 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
 from adiabatic_ray import results
 from adiabatic_ray.events import EpochEvent
+from adiabatic_ray.on_ray.tracking_machine import watch_machine
+from adiabatic_ray.on_ray.tracking_words import description, grid_tags, varied_paths
 from adiabatic_ray.redaction import without_credentials
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
@@ -41,6 +50,8 @@ _PARAMETERS = (
     *("learning_rate", "optimizer", "schedule", "precision", "freeze", "seed", "batch_size", "margin"),
     *("weight_decay", "backbone"),
 )
+_MOST_AT_ONCE = 1000
+"""Metrics in one of MLflow's requests; of more epochs than that, the last come from the tables."""
 _CURVES = ("train_loss", "validation_loss", "validation_errors")
 _RUN_STATUS = {TrialStatus.COMPLETE: "FINISHED", TrialStatus.DIVERGED: "FINISHED", TrialStatus.FAILED: "FAILED"}
 
@@ -64,17 +75,25 @@ class Tracker:
         self._out, self.uri, self._warn = out, uri or default_uri(out), warn
         self._usable = True
         self._runs: dict[str, str] = {}
+        self._writer = ThreadPoolExecutor(1, "mlflow")
+        self._monitor: SystemMetricsMonitor | None = None
+        self._epochs: dict[str, list[Metric]] = {}
+        self._epochs_lock = threading.Lock()
 
     def open(self) -> None:
         """Find or create the parent run of the folder's sweep."""
-        self._guarded(self._open)
+        self._in_turn(self._open)
 
     def catch_up(self) -> None:
         """Write finished trials whose runs are missing or not closed: an earlier driver was stopped before it could.
 
         A run is closed as finished by its last write, so such a run is whole.
         """
-        self._guarded(self._catch_up)
+        self._in_turn(self._catch_up)
+
+    def watch_machine(self) -> None:
+        """Record the use of this machine as system metrics of the parent run, until `finish` or `close`."""
+        self._in_turn(self._watch_machine)
 
     def trial_epoch(self, event: EpochEvent) -> None:
         """Write a running trial's epoch. The same point comes again from Parquet at the end: MLflow keeps one."""
@@ -84,27 +103,48 @@ class Tracker:
             for name, value in points.items()
             if math.isfinite(value)
         ]
-        self._guarded(lambda: self._client.log_batch(self._run_of(event.trial_id), metrics=points_of_epoch))
+        with self._epochs_lock:
+            is_in_queue = event.trial_id in self._epochs
+            gathered = self._epochs.setdefault(event.trial_id, [])
+            gathered.extend(points_of_epoch[: _MOST_AT_ONCE - len(gathered)])
+        if not is_in_queue:
+            self._in_turn(lambda: self._write_epochs(event.trial_id))
 
     def sync_trial(self, trial_id: str, status: TrialStatus) -> None:
         """Write a finished trial's parameters, curve and final measures from its tables."""
-        self._guarded(lambda: self._sync_trial(trial_id, status))
+        if status is not TrialStatus.FAILED:
+            with self._epochs_lock:
+                self._epochs.pop(trial_id, None)
+        self._in_turn(lambda: self._write_trial(trial_id, status))
 
     def finish(self, report: Location | None) -> None:
-        """Close the parent run and attach the report's files."""
-        self._guarded(lambda: self._finish(report))
+        """Attach the report's files and close the parent run; returns when everything is written."""
+        self._in_turn(lambda: self._finish(report))
+        try:
+            wait([self._writer.submit(lambda: None)])
+        finally:
+            self.close()
 
-    def _guarded(self, write: Callable[[], object]) -> None:
-        if not self._usable:
-            return
+    def close(self) -> None:
+        """Of a sweep that was interrupted: what still waits to be written is left to `catch_up`."""
+        self._usable = False
+        self._writer.submit(self._stop_watching)
+        self._writer.shutdown(wait=False)
+
+    def _in_turn(self, write: Callable[[], object]) -> None:
         if self._warn is None:
             write()
+        else:
+            self._writer.submit(self._guarded, write, self._warn)
+
+    def _guarded(self, write: Callable[[], object], warn: Callable[[str], None]) -> None:
+        if not self._usable:
             return
         try:
             write()
         except Exception as error:
             self._usable = False
-            self._warn(
+            warn(
                 f"MLflow at {without_credentials(self.uri)} cannot be used ({type(error).__name__}: "
                 f"{_first_line(error):.200}); the sweep goes on, its results are in Parquet. When MLflow is back: "
                 f"adiabatic sync {self._out}"
@@ -123,13 +163,14 @@ class Tracker:
             else (node_folder(self._out) / "mlflow").as_uri()
         )
         self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(name, artifacts)
+        self._varied = varied_paths(sweep["spec"])
         place = str(self._out.resolve())
         parents = self._search(f"tags.`{RESULTS_TAG}` = '{place}'")
         if parents:
             self._parent = parents[0].info.run_id
             self._client.update_run(self._parent, status="RUNNING")
         else:
-            tags = {RESULTS_TAG: place, _NAME_TAG: name, "mlflow.note.content": sweep["spec"]["question"]}
+            tags = {RESULTS_TAG: place, _NAME_TAG: name, "mlflow.note.content": description(sweep)}
             self._parent = self._client.create_run(self._experiment, tags=tags).info.run_id
             spec = sweep["spec"]
             parameters = {"num_trials": len(sweep["trial_ids"]), "backbone": spec["trial"]["backbone"]["name"]}
@@ -145,7 +186,13 @@ class Tracker:
     def _catch_up(self) -> None:
         for trial_id, status in results.finished_trials(self._out).items():
             if trial_id not in self._closed:
-                self._sync_trial(trial_id, status)
+                self._write_trial(trial_id, status)
+
+    def _write_epochs(self, trial_id: str) -> None:
+        with self._epochs_lock:
+            points = self._epochs.pop(trial_id, [])
+        if points:
+            self._client.log_batch(self._run_of(trial_id), metrics=points)
 
     def _search(self, condition: str) -> list[Any]:
         found: list[Any] = []
@@ -162,6 +209,14 @@ class Tracker:
             tags = {TRIAL_TAG: trial_id, _PARENT_TAG: self._parent, _NAME_TAG: trial_id}
             self._runs[trial_id] = self._client.create_run(self._experiment, tags=tags).info.run_id
         return self._runs[trial_id]
+
+    def _write_trial(self, trial_id: str, status: TrialStatus) -> None:
+        """Tags first: a run that is closed is whole."""
+        if self._varied and status is not TrialStatus.FAILED:
+            (row,) = results.read_table(self._out, "trials", [trial_id], columns=["spec_json"]).to_pylist()
+            tags = grid_tags(self._varied, json.loads(row["spec_json"]))
+            self._client.log_batch(self._run_of(trial_id), tags=[RunTag(*tag) for tag in tags.items()])
+        self._sync_trial(trial_id, status)
 
     def _sync_trial(self, trial_id: str, status: TrialStatus) -> None:
         run_id = self._run_of(trial_id)
@@ -187,7 +242,15 @@ class Tracker:
             self._client.set_tag(run_id, "status", status.value)
         self._client.set_terminated(run_id, _RUN_STATUS[status])
 
+    def _watch_machine(self) -> None:
+        self._monitor = watch_machine(self._parent, self.uri)
+
+    def _stop_watching(self) -> None:
+        if self._monitor is not None:
+            self._monitor.finish()
+
     def _finish(self, report: Location | None) -> None:
+        self._stop_watching()
         if report is not None:
             with local_folder(report) as files:
                 self._check_artifacts(files)
