@@ -20,9 +20,10 @@ from pathlib import Path
 
 # A script's own folder is on the path, its checkout is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from jobs.environment import plain_console, prepare_environment
-
-prepare_environment()
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # these are read when ray and mlflow are imported
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import ray
 
@@ -34,6 +35,7 @@ from adiabatic_ray.orchestration.orchestrator import run_sweep
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec
 from benchmarks.long_run_gauges import driver_gauges, folder_mb, ray_gauges, slope
+from jobs.environment import plain_console
 from jobs.progress import SweepProgress
 from tests.small_sweep import small_sweep
 
@@ -131,9 +133,8 @@ def report(samples: Sequence[dict[str, float]]) -> str:
         values = [one[name] for one in samples]
         rates = [slope(trials[part], values[part]) for part in (slice(None), slice(middle + 1), slice(middle, None))]
         numbers = " | ".join(f"{values[place]:.4g}" for place in (0, middle, -1))
-        lines.append(
-            f"| {name} | {numbers} | " + " | ".join(f"{rate:.3g} ({error:.1g})" for rate, error in rates) + " |"
-        )
+        slopes = " | ".join(f"{rate:.3g} ({error:.1g})" for rate, error in rates)
+        lines.append(f"| {name} | {numbers} | {slopes} |")
     return "\n".join(lines)
 
 

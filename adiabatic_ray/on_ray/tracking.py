@@ -6,8 +6,8 @@ trial that was interrupted leaves the points of its first attempt beside those o
 MLflow cannot be reached the sweep goes on and says so once.
 
 A sweep does not wait for MLflow: everything is written in turn by one thread. Epochs that a trial finishes meanwhile
-are gathered and written in one batch; those of a trial that has ended not at all, since its tables hold them. So a trial
-stands in the queue at most twice, however slow the server is.
+are gathered and written in one batch; those of a trial that has ended not at all, since its tables hold them. So a
+trial stands in the queue at most twice, however slow the server is.
 """
 
 from __future__ import annotations
