@@ -27,6 +27,7 @@ import numpy as np
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a sweep must not wait minutes for a server that is down
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for every run that ends
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
