@@ -37,7 +37,7 @@ LAYERS: tuple[dict[str, str], ...] = (
     # a cluster, a tracking server
     {
         "on_ray": "cluster devices bank_tasks evaluators evaluation_pool scoring_desk lobby shelf tuners tuner_pool "
-        "scheduling searcher negative_tasks callbacks tracking_machine tracking_words tracking"
+        "scheduling searcher negative_tasks callbacks tracking_machine tracking_measures tracking_words tracking"
     },
     # composes all of the above into a run
     {"orchestration": "orchestrator searches tower_evaluation dryrun"},

@@ -23,8 +23,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a sweep must not wait minutes for a server that is down
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for every run that ends
@@ -38,15 +36,17 @@ from mlflow.tracking import MlflowClient
 from adiabatic_ray import results
 from adiabatic_ray.events import EpochEvent
 from adiabatic_ray.on_ray.tracking_machine import watch_machine
+from adiabatic_ray.on_ray.tracking_measures import final_measures
 from adiabatic_ray.on_ray.tracking_words import description, grid_tags, varied_paths
 from adiabatic_ray.redaction import without_credentials
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
-from adiabatic_ray.statistics import drift, metrics, significance
 from adiabatic_ray.storage import Location, local_folder, node_folder
 
 TRIAL_TAG, RESULTS_TAG = "adiabatic.trial_id", "adiabatic.results"
 _PARENT_TAG, _NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
+_KIND_TAG = "mlflow.experimentKind"
+"""Without it the interface opens an experiment with what language models need: traces, judges, prompts."""
 _PARAMETERS = (
     *("learning_rate", "optimizer", "schedule", "precision", "freeze", "seed", "batch_size", "margin"),
     *("weight_decay", "backbone"),
@@ -163,7 +163,11 @@ class Tracker:
             if "://" in self.uri and not self.uri.startswith("sqlite")
             else (node_folder(self._out) / "mlflow").as_uri()
         )
-        self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(name, artifacts)
+        self._experiment = (
+            experiment.experiment_id
+            if experiment
+            else self._client.create_experiment(name, artifacts, {_KIND_TAG: "custom_model_development"})
+        )
         self._varied = varied_paths(sweep["spec"])
         place = str(self._out.resolve())
         parents = self._search(f"tags.`{RESULTS_TAG}` = '{place}'")
@@ -297,55 +301,6 @@ def sync(out: Location, uri: str | None) -> int:
             "give --tracking-uri"
         ) from error
     return len(finished) + len(failed)
-
-
-def final_measures(out: Location, trial_id: str) -> dict[str, float]:
-    """A trial's measures for MLflow, from the tables `scores`, `drift` and `cosines`.
-
-    Per set, relation and measure, triplets: improvement. Pairs: improvement of the mean PND over language pairs, and
-    the number of pairs improved and degraded by the paper's z-test (|z| > 1.96) and by the clustered test
-    (Benjamini-Hochberg, 5%). Then how far the tower went, in weights and in embeddings.
-    """
-    scores = results.read_table(out, "scores", [trial_id]).to_pandas()
-    measures: dict[str, float] = {}
-    for (name, kind, relation, measure), group in scores.groupby(["set", "kind", "relation", "measure"], sort=False):
-        prefix = f"{name}/{relation}/{measure}"
-        if kind == "triplets":
-            measures[f"{name}/{measure}/improvement"] = float(group["improvement"].iloc[0])
-            continue
-        untuned, tuned = group["pnd_untuned"].to_numpy(), group["pnd_tuned"].to_numpy()
-        tests: dict[str, np.ndarray] = {
-            "paper": np.abs(group["paper_z"].to_numpy()) > significance.PAPER_CRITICAL_Z,
-            "clustered": group["bh_p"].to_numpy() <= 0.05,
-        }
-        measures[f"{prefix}/mean_improvement"] = float(metrics.improvement(untuned.mean(), tuned.mean()))
-        for test, significant in tests.items():
-            measures[f"{prefix}/{test}_improved"] = float((significant & (tuned < untuned)).sum())
-            measures[f"{prefix}/{test}_degraded"] = float((significant & (tuned > untuned)).sum())
-    return measures | _drift_measures(out, trial_id) | _cosine_measures(out, trial_id)
-
-
-def _drift_measures(out: Location, trial_id: str) -> dict[str, float]:
-    """Of the whole tower, and for each block its displacement relative to its norm."""
-    rows = results.read_table(out, "drift", [trial_id]).to_pylist()
-    measures = {
-        "/".join(part for part in ("drift", tower, name) if part): float(numbers[name])
-        for tower, numbers in drift.by_tower(rows).items()
-        for name in ("l2_change", "l2_relative", "moved_frac", "max_change")
-    }
-    blocks = drift.by_block(rows)
-    return measures | {f"drift/{block}/l2_relative": float(blocks[block]["l2_relative"]) for block in blocks}
-
-
-def _cosine_measures(out: Location, trial_id: str) -> dict[str, float]:
-    """Of each set the mean over its query languages, and of labelled pairs the language that was turned most."""
-    cosines = results.read_table(out, "cosines", [trial_id]).to_pandas()
-    measures: dict[str, float] = {}
-    for name, group in cosines.groupby("set", sort=False):
-        measures[f"cosine/{name}/mean"] = float(group["mean_cosine"].mean())
-        if len(group) > 1:
-            measures[f"cosine/{name}/lowest_language"] = float(group["mean_cosine"].min())
-    return measures
 
 
 def _curve_metrics(out: Location, trial_id: str) -> list[Metric]:

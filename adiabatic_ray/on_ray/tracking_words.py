@@ -16,6 +16,8 @@ GRID = "grid."
 """Beginning of the tags' names, as of the parent run's parameters."""
 _MOST_CHARACTERS = 500
 """Of a tag's value: a list of evaluation sets is long."""
+_FEW = 5
+"""Values of an axis that the description lists; of more the first and the last."""
 
 
 def description(sweep: Mapping[str, Any]) -> str:
@@ -63,10 +65,17 @@ def grid_tags(paths: list[str], trial: Mapping[str, Any]) -> dict[str, str]:
                 value = value[int(part) if isinstance(value, list) else part]
         except (LookupError, TypeError, ValueError):
             continue
-        tags[f"{GRID}{path}"] = (value if isinstance(value, str) else json.dumps(value))[:_MOST_CHARACTERS]
+        tags[f"{GRID}{path}"] = _text(value)
     return tags
 
 
 def _varied(spec: Mapping[str, Any], path: str) -> str:
     values = spec["grid"].get(path)
-    return f"{GRID}{path}" if values is None else f"{GRID}{path}`: `{json.dumps(values):.{_MOST_CHARACTERS}}"
+    if values is None:
+        return f"{GRID}{path}"
+    few = values if len(values) <= _FEW else [values[0], "...", values[-1]]
+    return f"{GRID}{path}`, {len(values)} values: `{', '.join(map(_text, few))}"
+
+
+def _text(value: Any) -> str:
+    return (value if isinstance(value, str) else json.dumps(value))[:_MOST_CHARACTERS]
