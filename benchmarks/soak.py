@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import time
@@ -67,7 +68,8 @@ class Soaked(SweepProgress):
     def __init__(self, out: Path, every: int, tracker: TimedTracker) -> None:
         super().__init__(plain_console(), tracker)
         self._out, self._every, self._timed = out, every, tracker
-        self._session = Path(ray.init(ignore_reinit_error=True).address_info["session_dir"])
+        connected = ray.init(ignore_reinit_error=True, logging_level=logging.WARNING)  # it is: this asks where
+        self._session = Path(connected.address_info["session_dir"])
         self._last_s = time.monotonic()
         self._wall_s = self._waited_s = 0.0
         self.samples: list[dict[str, float]] = []

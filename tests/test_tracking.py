@@ -15,7 +15,7 @@ from adiabatic_ray.events import EpochEvent
 from adiabatic_ray.on_ray import tracking_machine
 from adiabatic_ray.on_ray.tracking import TRIAL_TAG, Tracker, default_uri, sync
 from adiabatic_ray.on_ray.tracking_words import grid_tags, varied_paths
-from adiabatic_ray.results import finished_trials
+from adiabatic_ray.results import finished_trials, read_table
 from adiabatic_ray.schemas import TrialStatus
 from tests.planted import Plan, write_planted
 
@@ -159,6 +159,16 @@ def test_system_metrics_stop_with_the_sweep(out: Path, monkeypatch: pytest.Monke
         if thread.name == "SystemMetricsMonitor":
             thread.join(60)
             assert not thread.is_alive()
+
+
+def test_a_run_begins_and_ends_with_its_trial_whenever_it_is_written(out: Path) -> None:
+    """Of failed trials nothing is known but that they failed."""
+    for _ in range(2):
+        sync(out, None)
+        for run in runs(out):
+            (row,) = read_table(out, "trials", [run.data.tags[TRIAL_TAG]]).to_pylist()
+            begin, end = (int(1000 * row[name].timestamp()) for name in ("started_at", "finished_at"))
+            assert (run.info.start_time, run.info.end_time) == (begin, end)
 
 
 def test_trials_are_tagged_by_what_varies(out: Path) -> None:

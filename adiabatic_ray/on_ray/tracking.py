@@ -45,8 +45,6 @@ from adiabatic_ray.storage import Location, local_folder, node_folder
 
 TRIAL_TAG, RESULTS_TAG = "adiabatic.trial_id", "adiabatic.results"
 _PARENT_TAG, _NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
-_KIND_TAG = "mlflow.experimentKind"
-"""Without it the interface opens an experiment with what language models need: traces, judges, prompts."""
 _PARAMETERS = (
     *("learning_rate", "optimizer", "schedule", "precision", "freeze", "seed", "batch_size", "margin"),
     *("weight_decay", "backbone"),
@@ -163,11 +161,7 @@ class Tracker:
             if "://" in self.uri and not self.uri.startswith("sqlite")
             else (node_folder(self._out) / "mlflow").as_uri()
         )
-        self._experiment = (
-            experiment.experiment_id
-            if experiment
-            else self._client.create_experiment(name, artifacts, {_KIND_TAG: "custom_model_development"})
-        )
+        self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(name, artifacts)
         self._varied = varied_paths(sweep["spec"])
         place = str(self._out.resolve())
         parents = self._search(f"tags.`{RESULTS_TAG}` = '{place}'")
@@ -209,19 +203,24 @@ class Tracker:
             if not token:
                 return found
 
-    def _run_of(self, trial_id: str) -> str:
+    def _run_of(self, trial_id: str, started_ms: int | None = None) -> str:
         if trial_id not in self._runs:
             tags = {TRIAL_TAG: trial_id, _PARENT_TAG: self._parent, _NAME_TAG: trial_id}
-            self._runs[trial_id] = self._client.create_run(self._experiment, tags=tags).info.run_id
+            self._runs[trial_id] = self._client.create_run(self._experiment, started_ms, tags).info.run_id
         return self._runs[trial_id]
 
     def _write_trial(self, trial_id: str, status: TrialStatus) -> None:
-        """Tags first: a run that is closed is whole."""
-        if self._varied and status is not TrialStatus.FAILED:
-            (row,) = results.read_table(self._out, "trials", [trial_id], columns=["spec_json"]).to_pylist()
-            tags = grid_tags(self._varied, json.loads(row["spec_json"]))
-            self._client.log_batch(self._run_of(trial_id), tags=[RunTag(*tag) for tag in tags.items()])
+        """The run begins and ends when the trial did, whenever it is written; closed last, since it is whole then."""
+        finished_ms = None
+        if status is not TrialStatus.FAILED:
+            columns = ["spec_json", "started_at", "finished_at"]
+            (row,) = results.read_table(self._out, "trials", [trial_id], columns=columns).to_pylist()
+            finished_ms = _milliseconds(row["finished_at"])
+            run_id = self._run_of(trial_id, _milliseconds(row["started_at"]))
+            if tags := grid_tags(self._varied, json.loads(row["spec_json"])):
+                self._client.log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
         self._sync_trial(trial_id, status)
+        self._client.set_terminated(self._run_of(trial_id), _RUN_STATUS[status], finished_ms)
 
     def _sync_trial(self, trial_id: str, status: TrialStatus) -> None:
         run_id = self._run_of(trial_id)
@@ -245,7 +244,6 @@ class Tracker:
             self._client.log_batch(run_id, params=parameters, tags=[RunTag("status", status.value)])
         else:
             self._client.set_tag(run_id, "status", status.value)
-        self._client.set_terminated(run_id, _RUN_STATUS[status])
 
     def _watch_machine(self) -> None:
         self._monitor = watch_machine(self._parent, self.uri)
