@@ -1,4 +1,4 @@
-"""MLflow as a view of a sweep: one parent run, one child per trial. The only file that imports mlflow.
+"""MLflow as a view of a sweep: one parent run, one child per trial, written by a thread of its own.
 
 One process (the driver) writes. What it writes comes from the Parquet tables, and every metric carries the time stamp
 that stands there, so writing twice changes nothing: `sync` can be run at any time, and catches up after an outage. A
