@@ -69,7 +69,7 @@ class Soaked(SweepProgress):
         super().__init__(plain_console(), tracker)
         self._out, self._every, self._timed = out, every, tracker
         connected = ray.init(ignore_reinit_error=True, logging_level=logging.WARNING)  # it is: this asks where
-        self._session = Path(connected.address_info["session_dir"])
+        self._session = Path(connected.address_info["session_dir"])  # type: ignore[attr-defined]
         self._last_s = time.monotonic()
         self._wall_s = self._waited_s = 0.0
         self.samples: list[dict[str, float]] = []

@@ -7,7 +7,6 @@ of all trials follows after an event at most every `SUMMARY_EVERY_S`, and when t
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -87,11 +86,9 @@ class SweepProgress(StageProgress):
         self._failed: set[str] = set()
         self._started_s = 0.0
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        if kind is not None:
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if any(error):
             self._tracker.close()
 
     def sweep_started(self, num_trials: int, num_finished_before: int) -> None:

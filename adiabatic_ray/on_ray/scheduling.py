@@ -101,7 +101,8 @@ def schedule(
             name="tune",
             storage_path=str(node_folder(out) / "ray"),  # Tune's own records: nothing here reads them again
             failure_config=ray_tune.FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[Announcer(listener), JsonLoggerCallback()],  # Tune reads its JSON back when all is over
+            # Tune reads its JSON back when all is over.
+            callbacks=[Announcer(listener), JsonLoggerCallback()],  # type: ignore[no-untyped-call]
             verbose=0,
         ),
     )

@@ -250,7 +250,7 @@ class Tracker:
 
     def _stop_watching(self) -> None:
         if self._monitor is not None:
-            self._monitor.finish()
+            self._monitor.finish()  # type: ignore[no-untyped-call]
 
     def _finish(self, report: Location | None) -> None:
         self._stop_watching()

@@ -14,6 +14,8 @@ EVERY_S = 30.0
 
 def watch_machine(run_id: str, uri: str) -> SystemMetricsMonitor:
     """Begin, behind the last reading that the run has already; `finish()` ends it."""
-    monitor = SystemMetricsMonitor(run_id, sampling_interval=EVERY_S, resume_logging=True, tracking_uri=uri)
-    monitor.start()
+    monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+        run_id, sampling_interval=EVERY_S, resume_logging=True, tracking_uri=uri
+    )
+    monitor.start()  # type: ignore[no-untyped-call]
     return monitor
