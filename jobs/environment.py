@@ -46,9 +46,11 @@ def plain_console() -> PlainConsole:
 def prepare_environment() -> None:
     """Set before Ray, torch and MLflow are imported, never over what the user set.
 
-    Token authentication for a local Ray, no second progress display, no usage reports, tokenizers in parallel.
+    Token authentication for a local Ray, no second progress display and no second logs of every trial, no usage
+    reports, tokenizers in parallel.
     """
     defaults = {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # CSV, TensorBoard: threads, files for each trial in flight
         "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own tables: this project shows progress itself
         "RAY_USAGE_STATS_ENABLED": "0",
         "MLFLOW_DISABLE_TELEMETRY": "true",

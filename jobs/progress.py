@@ -86,6 +86,11 @@ class SweepProgress(StageProgress):
         self._failed: set[str] = set()
         self._started_s = 0.0
 
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if any(error):
+            self._tracker.close()
+
     def sweep_started(self, num_trials: int, num_finished_before: int) -> None:
         """Everything is prepared; what is left, if anything, is about to be scheduled."""
         self._num_trials, self._num_before = num_trials, num_finished_before
@@ -94,6 +99,8 @@ class SweepProgress(StageProgress):
             self._say(f"{num_finished_before} of {num_trials} trials are finished already and are skipped")
         self._tracker.open()
         self._tracker.catch_up()
+        if num_finished_before < num_trials:
+            self._tracker.watch_machine()
         if self._live:
             self._tasks["trials"] = self._bars.add_task(
                 "trials", total=num_trials, completed=num_finished_before, note="starting"

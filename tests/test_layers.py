@@ -37,7 +37,8 @@ LAYERS: tuple[dict[str, str], ...] = (
     # a cluster, a tracking server
     {
         "on_ray": "cluster room one_driver devices bank_tasks evaluators evaluation_pool scoring_desk lobby shelf "
-        "tuners tuner_pool scheduling searcher negative_tasks callbacks tracking"
+        "tuners tuner_pool scheduling searcher negative_tasks callbacks tracking_machine tracking_measures "
+        "tracking_words tracking"
     },
     # composes all of the above into a run
     {"orchestration": "orchestrator plans tower_evaluation dryrun"},

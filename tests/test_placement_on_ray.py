@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 def test_pools_are_spread_over_nodes_or_packed(cluster: FaultCluster, tmp_path: Path) -> None:
     """Two tuners and two evaluators on two nodes, each of which has room for all of them."""
-    nodes = [cluster.add_node(num_cpus=4) for _ in range(2)]
-    sizes = {"cluster.tuners": 2, "cluster.evaluators": 2, "cluster.evaluator_cpus": 1}
+    nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    sizes = {"cluster.tuners": 2, "cluster.evaluators": 2, "cluster.evaluator_cpus": 0.5}
     spec = with_changes(small_sweep(tmp_path / "inputs", rates=(1e-4, 1e-3)), sizes)
     file = write_sweep(spec, tmp_path / "a_sweep.py")
     for placement, evaluators in (("spread", [1, 1]), ("pack", [0, 2])):

@@ -32,15 +32,21 @@ class SilentTracker:
     """Where MLflow would be."""
 
     synced: list[tuple[str, TrialStatus]] = field(default_factory=list)
+    is_closed: bool = False
 
     def open(self) -> None: ...
 
     def catch_up(self) -> None: ...
 
+    def watch_machine(self) -> None: ...
+
     def trial_epoch(self, event: EpochEvent) -> None: ...
 
     def sync_trial(self, trial_id: str, status: TrialStatus) -> None:
         self.synced.append((trial_id, status))
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 @dataclass
@@ -166,3 +172,13 @@ def test_what_tune_calls_reaches_the_listener() -> None:
     for name in ("on_trial_start", "on_trial_recover", "on_trial_error"):
         ours, tune_s = (signature(getattr(one, name)).parameters for one in (Announcer, ray_tune.Callback))
         assert list(ours) == list(tune_s)
+
+
+def test_an_interrupted_sweep_leaves_mlflow_at_once() -> None:
+    listener, tracker = shown(Console(file=io.StringIO()))
+    with listener:
+        pass
+    assert not tracker.is_closed, "the report comes after the trials"
+    with pytest.raises(KeyboardInterrupt), listener:
+        raise KeyboardInterrupt
+    assert tracker.is_closed

@@ -63,7 +63,9 @@ def test_no_secret_is_in_any_file_log_or_message(out: Path, caplog: pytest.LogCa
         assert result.exit_code == exit_code, result.output
         said.append(result.output)
     assert "http://***@127.0.0.1:9" in said[-1].replace("\n", "")
-    Tracker(out, NOBODY, warn=said.append).open()
+    tracker = Tracker(out, NOBODY, warn=said.append)
+    tracker.open()
+    tracker.finish(None)
     assert "MLflow at http://***@127.0.0.1:9 cannot be used" in said[-1]
     files = {path: content(path) for path in out.rglob("*") if path.is_file()}
     assert {".db", ".html", ".md", ".json", ".csv", ".parquet"} <= {path.suffix for path in files}

@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 from ray import tune as ray_tune
+from ray.tune.logger import JsonLoggerCallback
 
 from adiabatic_ray import provenance, results
 from adiabatic_ray.events import Listener
@@ -115,7 +116,8 @@ def schedule(
             name="tune",
             storage_path=str(node_folder(out) / "ray"),  # Tune's own records: nothing here reads them again
             failure_config=ray_tune.FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[Announcer(listener)],
+            # Tune reads its JSON back when all is over.
+            callbacks=[Announcer(listener), JsonLoggerCallback()],  # type: ignore[no-untyped-call]
             verbose=0,
         ),
     )

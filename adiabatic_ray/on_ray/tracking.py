@@ -1,9 +1,13 @@
-"""MLflow as a view of a sweep: one parent run, one child per trial. The only file that imports mlflow.
+"""MLflow as a view of a sweep: one parent run, one child per trial, written by a thread of its own.
 
 One process (the driver) writes. What it writes comes from the Parquet tables, and every metric carries the time stamp
 that stands there, so writing twice changes nothing: `sync` can be run at any time, and catches up after an outage. A
 trial that was interrupted leaves the points of its first attempt beside those of its second: same step, same value. If
 MLflow cannot be reached the sweep goes on and says so once.
+
+A sweep does not wait for MLflow: everything is written in turn by one thread. Epochs that a trial finishes meanwhile
+are gathered and written in one batch; those of a trial that has ended not at all, since its tables hold them. So a
+trial stands in the queue at most twice, however slow the server is.
 """
 
 from __future__ import annotations
@@ -12,27 +16,31 @@ import json
 import logging
 import math
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a sweep must not wait minutes for a server that is down
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for every run that ends
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
 from adiabatic_ray import results
 from adiabatic_ray.events import EpochEvent
+from adiabatic_ray.on_ray.tracking_machine import watch_machine
+from adiabatic_ray.on_ray.tracking_measures import final_measures
+from adiabatic_ray.on_ray.tracking_words import description, grid_tags, varied_paths
 from adiabatic_ray.redaction import without_credentials
 from adiabatic_ray.results import ResultsError
 from adiabatic_ray.schemas import TrialStatus
-from adiabatic_ray.statistics import drift, metrics, significance
 from adiabatic_ray.storage import Location, local_folder, node_folder
 
 TRIAL_TAG, RESULTS_TAG = "adiabatic.trial_id", "adiabatic.results"
@@ -42,6 +50,8 @@ _PARAMETERS = (
     *("weight_decay", "backbone"),
 )
 _TIMES = ("queue_s", "load_s", "bank_s", "tune_s", "evaluate_s", "write_s")
+_MOST_AT_ONCE = 1000
+"""Metrics in one of MLflow's requests; of more epochs than that, the last come from the tables."""
 _CURVES = ("train_loss", "validation_loss", "validation_errors")
 _RUN_STATUS = {TrialStatus.COMPLETE: "FINISHED", TrialStatus.DIVERGED: "FINISHED", TrialStatus.FAILED: "FAILED"}
 
@@ -65,17 +75,25 @@ class Tracker:
         self._out, self.uri, self._warn = out, uri or default_uri(out), warn
         self._usable = True
         self._runs: dict[str, str] = {}
+        self._writer = ThreadPoolExecutor(1, "mlflow")
+        self._monitor: SystemMetricsMonitor | None = None
+        self._epochs: dict[str, list[Metric]] = {}
+        self._epochs_lock = threading.Lock()
 
     def open(self) -> None:
         """Find or create the parent run of the folder's sweep."""
-        self._guarded(self._open)
+        self._in_turn(self._open)
 
     def catch_up(self) -> None:
         """Write finished trials whose runs are missing or not closed: an earlier driver was stopped before it could.
 
         A run is closed as finished by its last write, so such a run is whole.
         """
-        self._guarded(self._catch_up)
+        self._in_turn(self._catch_up)
+
+    def watch_machine(self) -> None:
+        """Record the use of this machine as system metrics of the parent run, until `finish` or `close`."""
+        self._in_turn(self._watch_machine)
 
     def trial_epoch(self, event: EpochEvent) -> None:
         """Write a running trial's epoch. The same point comes again from Parquet at the end: MLflow keeps one."""
@@ -85,27 +103,48 @@ class Tracker:
             for name, value in points.items()
             if math.isfinite(value)
         ]
-        self._guarded(lambda: self._client.log_batch(self._run_of(event.trial_id), metrics=points_of_epoch))
+        with self._epochs_lock:
+            is_in_queue = event.trial_id in self._epochs
+            gathered = self._epochs.setdefault(event.trial_id, [])
+            gathered.extend(points_of_epoch[: _MOST_AT_ONCE - len(gathered)])
+        if not is_in_queue:
+            self._in_turn(lambda: self._write_epochs(event.trial_id))
 
     def sync_trial(self, trial_id: str, status: TrialStatus) -> None:
         """Write a finished trial's parameters, curve and final measures from its tables."""
-        self._guarded(lambda: self._sync_trial(trial_id, status))
+        if status is not TrialStatus.FAILED:
+            with self._epochs_lock:
+                self._epochs.pop(trial_id, None)
+        self._in_turn(lambda: self._write_trial(trial_id, status))
 
     def finish(self, report: Location | None) -> None:
-        """Close the parent run and attach the report's files."""
-        self._guarded(lambda: self._finish(report))
+        """Attach the report's files and close the parent run; returns when everything is written."""
+        self._in_turn(lambda: self._finish(report))
+        try:
+            wait([self._writer.submit(lambda: None)])
+        finally:
+            self.close()
 
-    def _guarded(self, write: Callable[[], object]) -> None:
-        if not self._usable:
-            return
+    def close(self) -> None:
+        """Of a sweep that was interrupted: what still waits to be written is left to `catch_up`."""
+        self._usable = False
+        self._writer.submit(self._stop_watching)
+        self._writer.shutdown(wait=False)
+
+    def _in_turn(self, write: Callable[[], object]) -> None:
         if self._warn is None:
             write()
+        else:
+            self._writer.submit(self._guarded, write, self._warn)
+
+    def _guarded(self, write: Callable[[], object], warn: Callable[[str], None]) -> None:
+        if not self._usable:
             return
         try:
             write()
         except Exception as error:
             self._usable = False
-            self._warn(
+            warn(
                 f"MLflow at {without_credentials(self.uri)} cannot be used ({type(error).__name__}: "
                 f"{_first_line(error):.200}); the sweep goes on, its results are in Parquet. When MLflow is back: "
                 f"adiabatic sync {self._out}"
@@ -124,13 +163,14 @@ class Tracker:
             else (node_folder(self._out) / "mlflow").as_uri()
         )
         self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(name, artifacts)
+        self._varied = varied_paths(sweep["spec"])
         place = str(self._out.resolve())
         parents = self._search(f"tags.`{RESULTS_TAG}` = '{place}'")
         if parents:
             self._parent = parents[0].info.run_id
             self._client.update_run(self._parent, status="RUNNING")
         else:
-            tags = {RESULTS_TAG: place, _NAME_TAG: name, "mlflow.note.content": sweep["spec"]["question"]}
+            tags = {RESULTS_TAG: place, _NAME_TAG: name, "mlflow.note.content": description(sweep)}
             self._parent = self._client.create_run(self._experiment, tags=tags).info.run_id
             spec = sweep["spec"]
             parameters = {"num_trials": len(sweep["trial_ids"]), "backbone": spec["trial"]["backbone"]["name"]}
@@ -146,7 +186,13 @@ class Tracker:
     def _catch_up(self) -> None:
         for trial_id, status in results.finished_trials(self._out).items():
             if trial_id not in self._closed:
-                self._sync_trial(trial_id, status)
+                self._write_trial(trial_id, status)
+
+    def _write_epochs(self, trial_id: str) -> None:
+        with self._epochs_lock:
+            points = self._epochs.pop(trial_id, [])
+        if points:
+            self._client.log_batch(self._run_of(trial_id), metrics=points)
 
     def _search(self, condition: str) -> list[Any]:
         found: list[Any] = []
@@ -158,17 +204,20 @@ class Tracker:
             if not token:
                 return found
 
-    def _run_of(self, trial_id: str) -> str:
+    def _run_of(self, trial_id: str, started_ms: int | None = None) -> str:
         if trial_id not in self._runs:
             tags = {TRIAL_TAG: trial_id, _PARENT_TAG: self._parent, _NAME_TAG: trial_id}
-            self._runs[trial_id] = self._client.create_run(self._experiment, tags=tags).info.run_id
+            self._runs[trial_id] = self._client.create_run(self._experiment, started_ms, tags).info.run_id
         return self._runs[trial_id]
 
-    def _sync_trial(self, trial_id: str, status: TrialStatus) -> None:
-        run_id = self._run_of(trial_id)
-        if status is not TrialStatus.FAILED:
+    def _write_trial(self, trial_id: str, status: TrialStatus) -> None:
+        """The run begins and ends when the trial did, whenever it is written; closed last, since it is whole then."""
+        if status is TrialStatus.FAILED:
+            run_id, finished_ms = self._run_of(trial_id), None
+            self._client.set_tag(run_id, "status", status.value)
+        else:
             (row,) = results.read_table(self._out, "trials", [trial_id]).to_pylist()
-            parameters = [Param(name, str(row[name])) for name in _PARAMETERS]
+            run_id = self._run_of(trial_id, _milliseconds(row["started_at"]))
             finished_ms = _milliseconds(row["finished_at"])
             measures = {name: row[name] for name in ("num_epochs", "kept_epoch", "peak_memory_bytes")}
             measures |= {f"time/{name}": row[name] for name in _TIMES}
@@ -180,14 +229,25 @@ class Tracker:
                 for name, value in measures.items()
                 if math.isfinite(value)
             ]
-            for start in range(0, len(logged), 1000):  # MLflow's limit for one request
-                self._client.log_batch(run_id, metrics=logged[start : start + 1000])
-            self._client.log_batch(run_id, params=parameters, tags=[RunTag("status", status.value)])
-        else:
-            self._client.set_tag(run_id, "status", status.value)
-        self._client.set_terminated(run_id, _RUN_STATUS[status])
+            for start in range(0, len(logged), _MOST_AT_ONCE):
+                self._client.log_batch(run_id, metrics=logged[start : start + _MOST_AT_ONCE])
+            tags = {"status": status.value} | grid_tags(self._varied, json.loads(row["spec_json"]))
+            self._client.log_batch(
+                run_id,
+                params=[Param(name, str(row[name])) for name in _PARAMETERS],
+                tags=[RunTag(*tag) for tag in tags.items()],
+            )
+        self._client.set_terminated(run_id, _RUN_STATUS[status], finished_ms)
+
+    def _watch_machine(self) -> None:
+        self._monitor = watch_machine(self._parent, self.uri)
+
+    def _stop_watching(self) -> None:
+        if self._monitor is not None:
+            self._monitor.finish()  # type: ignore[no-untyped-call]
 
     def _finish(self, report: Location | None) -> None:
+        self._stop_watching()
         if report is not None:
             with local_folder(report) as files:
                 self._check_artifacts(files)
@@ -198,10 +258,8 @@ class Tracker:
         """Nothing is copied to where only a database that came with the results says, nor what a link points to."""
         if links := [str(path) for path in (report, *report.rglob("*")) if path.is_symlink()]:
             raise ResultsError(f"a report holds files of its own, got the link {links[0]}; remove it")
-        folder, target = (
-            (node_folder(self._out) / "mlflow").as_uri(),
-            self._client.get_run(self._parent).info.artifact_uri,
-        )
+        folder = (node_folder(self._out) / "mlflow").as_uri()
+        target = self._client.get_run(self._parent).info.artifact_uri
         if self.uri == default_uri(self._out) and (not target.startswith(f"{folder}/") or ".." in target):
             raise ResultsError(
                 f"MLflow beside the results keeps the report below {folder}, got {target}: its database was made "
@@ -233,55 +291,6 @@ def sync(out: Location, uri: str | None) -> int:
             "give --tracking-uri"
         ) from error
     return len(finished) + len(failed)
-
-
-def final_measures(out: Location, trial_id: str) -> dict[str, float]:
-    """A trial's measures for MLflow, from the tables `scores`, `drift` and `cosines`.
-
-    Per set, relation and measure, triplets: improvement. Pairs: improvement of the mean PND over language pairs, and
-    the number of pairs improved and degraded by the paper's z-test (|z| > 1.96) and by the clustered test
-    (Benjamini-Hochberg, 5%). Then how far the tower went, in weights and in embeddings.
-    """
-    scores = results.read_table(out, "scores", [trial_id]).to_pandas()
-    measures: dict[str, float] = {}
-    for (name, kind, relation, measure), group in scores.groupby(["set", "kind", "relation", "measure"], sort=False):
-        prefix = f"{name}/{relation}/{measure}"
-        if kind == "triplets":
-            measures[f"{name}/{measure}/improvement"] = float(group["improvement"].iloc[0])
-            continue
-        untuned, tuned = group["pnd_untuned"].to_numpy(), group["pnd_tuned"].to_numpy()
-        tests: dict[str, np.ndarray] = {
-            "paper": np.abs(group["paper_z"].to_numpy()) > significance.PAPER_CRITICAL_Z,
-            "clustered": group["bh_p"].to_numpy() <= 0.05,
-        }
-        measures[f"{prefix}/mean_improvement"] = float(metrics.improvement(untuned.mean(), tuned.mean()))
-        for test, significant in tests.items():
-            measures[f"{prefix}/{test}_improved"] = float((significant & (tuned < untuned)).sum())
-            measures[f"{prefix}/{test}_degraded"] = float((significant & (tuned > untuned)).sum())
-    return measures | _drift_measures(out, trial_id) | _cosine_measures(out, trial_id)
-
-
-def _drift_measures(out: Location, trial_id: str) -> dict[str, float]:
-    """Of the whole tower, and for each block its displacement relative to its norm."""
-    rows = results.read_table(out, "drift", [trial_id]).to_pylist()
-    measures = {
-        "/".join(part for part in ("drift", tower, name) if part): float(numbers[name])
-        for tower, numbers in drift.by_tower(rows).items()
-        for name in ("l2_change", "l2_relative", "moved_frac", "max_change")
-    }
-    blocks = drift.by_block(rows)
-    return measures | {f"drift/{block}/l2_relative": float(blocks[block]["l2_relative"]) for block in blocks}
-
-
-def _cosine_measures(out: Location, trial_id: str) -> dict[str, float]:
-    """Of each set the mean over its query languages, and of labelled pairs the language that was turned most."""
-    cosines = results.read_table(out, "cosines", [trial_id]).to_pandas()
-    measures: dict[str, float] = {}
-    for name, group in cosines.groupby("set", sort=False):
-        measures[f"cosine/{name}/mean"] = float(group["mean_cosine"].mean())
-        if len(group) > 1:
-            measures[f"cosine/{name}/lowest_language"] = float(group["mean_cosine"].min())
-    return measures
 
 
 def _curve_metrics(out: Location, trial_id: str) -> list[Metric]:
