@@ -7,6 +7,7 @@ can never keep a pool from being placed, and one that is scored or recorded leav
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from adiabatic_ray.on_ray.tuner_pool import MaterialRefs, TunerPool
 from adiabatic_ray.redaction import without_credentials
 from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.spec import SweepSpec, TrialSpec
-from adiabatic_ray.storage import Location, node_folder
+from adiabatic_ray.storage import Location
 from adiabatic_ray.trial import Report, TrialContext, run_trial
 from adiabatic_ray.tuning import saved_states
 from adiabatic_ray.tuning.news import Tuned
@@ -101,28 +102,30 @@ def schedule(
     in_flight = num_slots + -(-num_slots // 4)
     if (affordable := wait_for_memory(cluster, listener)) < min(in_flight, queue.num_trials):
         listener.stage(f"memory for {affordable} trials at a time, {in_flight} would keep every slot busy")
-    tuner = ray_tune.Tuner(
-        ray_tune.with_resources(trainable, ray_tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY_BYTES}])),
-        param_space={} if queue.searcher else {"trial": ray_tune.grid_search(list(queue.configs))},
-        tune_config=ray_tune.TuneConfig(
-            search_alg=queue.searcher,
-            num_samples=-1 if queue.searcher else 1,  # as many as the searcher says
-            max_concurrent_trials=cluster.max_concurrent_trials or in_flight,
-            trial_name_creator=_name_of,
-            trial_dirname_creator=_name_of,
-            reuse_actors=True,
-        ),
-        run_config=ray_tune.RunConfig(
-            name="tune",
-            storage_path=str(node_folder(out) / "ray"),  # Tune's own records: nothing here reads them again
-            failure_config=ray_tune.FailureConfig(max_failures=cluster.max_failures),
-            # Tune reads its JSON back when all is over.
-            callbacks=[Announcer(listener), JsonLoggerCallback()],  # type: ignore[no-untyped-call]
-            verbose=0,
-        ),
-    )
-    with _same_signal_handlers():
-        grid = tuner.fit()
+    # Tune's own records end with the run: nothing reads them again, and a full results disk must not cost the reasons.
+    with tempfile.TemporaryDirectory(prefix="adiabatic-tune-") as records:
+        tuner = ray_tune.Tuner(
+            ray_tune.with_resources(trainable, ray_tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY_BYTES}])),
+            param_space={} if queue.searcher else {"trial": ray_tune.grid_search(list(queue.configs))},
+            tune_config=ray_tune.TuneConfig(
+                search_alg=queue.searcher,
+                num_samples=-1 if queue.searcher else 1,  # as many as the searcher says
+                max_concurrent_trials=cluster.max_concurrent_trials or in_flight,
+                trial_name_creator=_name_of,
+                trial_dirname_creator=_name_of,
+                reuse_actors=True,
+            ),
+            run_config=ray_tune.RunConfig(
+                name="tune",
+                storage_path=records,
+                failure_config=ray_tune.FailureConfig(max_failures=cluster.max_failures),
+                # Tune reads its JSON back when all is over.
+                callbacks=[Announcer(listener), JsonLoggerCallback()],  # type: ignore[no-untyped-call]
+                verbose=0,
+            ),
+        )
+        with _same_signal_handlers():
+            grid = tuner.fit()
     statuses: dict[str, TrialStatus] = {}
     finished = results.finished_trials(out)
     for place in range(len(grid)):
