@@ -321,6 +321,9 @@ def test_mlflow_out_of_reach_costs_nothing_and_sync_catches_up(inputs_folder: Pa
         assert "mine/cosine_improvement" in child.data.metrics
         assert "pairs/same-near/cosine/clustered_degraded" in child.data.metrics
         assert {"drift/l2_relative", "drift_by_block/01", "cosine/pairs_lowest_language"} <= child.data.metrics.keys()
+        (row,) = results.read_table(out, "trials", [child.data.tags[tracking.TRIAL_TAG]]).to_pylist()
+        for name in ("queue_s", "load_s", "bank_s", "tune_s", "evaluate_s", "write_s"):
+            assert child.data.metrics[f"time/{name}"] == pytest.approx(row[name]) and row[name] > 0
 
 
 def test_the_specification_is_kept_with_the_results(ray_cluster: None, inputs_folder: Path, tmp_path: Path) -> None:
