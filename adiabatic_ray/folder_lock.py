@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FILE = ".driver"
+_MOST_CHARACTERS = 300
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Not through a link, and not waiting for whoever writes into a pipe: the folder may come from somebody else."""
+_ATTEMPTS, _PAUSE_S = 5, 0.1
 
 
 class HeldError(Exception):
@@ -37,30 +43,50 @@ def held(out: Path, driver: str, warn: Callable[[str], None]) -> Iterator[None]:
     number = os.open(out / FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     with os.fdopen(number, "r+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(number)
         except BlockingIOError:
-            raise HeldError(file.read()) from None
+            raise HeldError(file.read(_MOST_CHARACTERS)) from None
         except OSError as error:
             warn(f"{out} cannot be locked ({error.strerror}): see to it that no other driver runs there")
         file.truncate()
         file.write(driver)
         file.flush()
+        os.fsync(number)  # other machines see what a file server has, which else is nothing before the file is closed
         yield
 
 
 def driver_of(out: Path) -> str:
-    """Who held the lock last; empty: nobody ever did."""
-    file = out / FILE
-    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    """Who held the lock last; empty: nobody ever did, or what is there is no plain file."""
+    try:
+        number = os.open(out / FILE, _READ)
+    except OSError:
+        return ""
+    with os.fdopen(number, "rb") as file:
+        return file.read(_MOST_CHARACTERS).decode(errors="replace") if stat.S_ISREG(os.fstat(number).st_mode) else ""
 
 
 def holder_of(out: Path) -> str | None:
     """Who holds the lock now, as far as this machine's kernel knows; None: nobody, or it can't be told."""
     try:
-        with (out / FILE).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        number = os.open(out / FILE, _READ)
+    except OSError:  # there is none
+        return None
+    try:
+        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return driver_of(out)
-    except OSError:  # no such file, or a file server without locks
+    except OSError:  # a file server without locks
         return None
+    finally:
+        os.close(number)
     return None
+
+
+def _lock(number: int) -> None:
+    """Who looks whether it is held (`holder_of`) has it for a moment: whoever is there longer is a driver."""
+    for _ in range(_ATTEMPTS):
+        with suppress(BlockingIOError):
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_PAUSE_S)
+    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -112,7 +112,7 @@ TABLES: dict[str, pa.Schema] = {
             "s",
             "wall time until the tuner had backbone and texts; hardly any after a group's first trial",
         ),
-        bank_s=(_FLOAT, "s", "wall time of opening or encoding the banks, once for all trials of the same sets"),
+        bank_s=(_FLOAT, "s", "wall time of opening or encoding the banks, once for all trials of a group"),
         tune_s=(_FLOAT, "s", "wall time of tuning, validation included, from joining a pack on"),
         evaluate_s=(_FLOAT, "s", "wall time of evaluation, waiting for the pool included"),
         write_s=(_FLOAT, "s", "wall time of writing the tower and every table but this one"),

@@ -248,7 +248,7 @@ class ClusterSpec(Frozen):
         3600,
         gt=0,
         description="most seconds to wait for room on the cluster, for nodes that have to join or to come back, and "
-        "for one shard to be scored; then it is an error that says what was waited for",
+        "for a shard of passages or queries; then it is an error that says what was waited for",
     )
     max_failures: int = Field(2, ge=0, description="retries of a trial after an infrastructure fault")
 

@@ -2,7 +2,7 @@
 
 A `Location` is joined, asked and read the same way everywhere (`out / "trials"`). On a disk it is a plain `Path`, with
 nothing in between. Three things differ and are here: how a file is written whole, how a library gets its local file,
-and where that is kept which can't lie in an object store (memory maps, SQLite, Ray's own files).
+and where that is kept which can't lie in an object store (memory maps, SQLite).
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def cost_section(material: Material) -> Section:
     blocks.append(text_table("Means over trials", titles, rows, alignment))
     sources = (
         f"Table trials ({', '.join(_TIMES)}, num_epochs, num_steps, peak_memory_bytes, stopped_by, started_at, "
-        "finished_at). A trial's tune_s is wall time in a process that may tune several trials at once. In Python: "
+        "finished_at). Means leave out what a trial's version did not measure. "
+        "A trial's tune_s is wall time in a process that may tune several trials at once. In Python: "
         f"pandas.read_parquet({str(sweep.out / 'trials')!r}).",
     )
     return Section("cost", "Cost", tuple(blocks), sources)

@@ -88,11 +88,10 @@ class Soaked(SweepProgress):
         folders = {
             "session MB": self._session,
             "logs MB": self._session / "logs",
-            "Tune MB": self._out / "ray",
             "mlflow.db MB": self._out / "mlflow.db",
         }
         sizes = {name: folder_mb(folder) for name, folder in folders.items()}
-        tables = sum(folder_mb(folder) for folder in self._out.iterdir() if folder.name not in ("ray", "mlflow"))
+        tables = sum(folder_mb(folder) for folder in self._out.iterdir() if folder.name != "mlflow")
         sizes["tables MB"] = tables - sizes["mlflow.db MB"]
         return driver_gauges() | ray_gauges() | sizes | waits
 

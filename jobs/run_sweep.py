@@ -104,8 +104,13 @@ def sweep(
         cause = failure["error"].strip().splitlines()[-1]
         console.print(f"{trial_id} FAILED: {cause}", style="red", markup=False, soft_wrap=True)
     if failed and not finished_trials(results_folder):
+        tracker.finish(None)
         raise typer.Exit(1)
-    report = write_report(results_folder)
+    try:
+        report = write_report(results_folder)
+    except BaseException:
+        tracker.close()
+        raise
     tracker.finish(report.folder)
     print_report(report.sweep, report.boundaries, console)
     read = f"import pandas; print(pandas.read_parquet({json.dumps(str(results_folder / 'trials'))}))"

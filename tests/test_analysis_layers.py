@@ -174,7 +174,7 @@ def test_bad_input_is_one_clear_message(tmp_path: Path) -> None:
     write_planted(tmp_path / "unfinished", Plan({1e-8: 0.1}, change={(1e-8, 0): "MISSING"}))
     for name, words in (
         ("none", "a results folder must exist"),
-        ("old", "must have schema version 5, got 4"),
+        ("old", "must have schema version 5 or 6, got 4"),
         ("unfinished", "at least one finished trial, got none of 1"),
     ):
         for options in ((), ("--csv",)):

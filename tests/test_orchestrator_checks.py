@@ -70,6 +70,7 @@ def test_a_machine_without_memory_for_a_trial_is_refused(monkeypatch: pytest.Mon
         ({}, 100, 8),  # 16 CPUs
         ({"tuner_cpus": 3}, 100, 5),  # 4 on the first node and 1 on the second: what is left of the two is no room
         ({"tuner_gpus": 0.5}, 100, 4),  # 2 GPUs, on the first node
+        ({"tuner_gpus": 0.2, "tuner_cpus": 1}, 100, 10),  # of which floats make 9
         ({"tuner_gpus": 1, "tuner_cpus": 16}, 100, 1),  # neither has room: one that waits for a node
         ({"pack_size": 8}, 20, 3),  # no tuner without a trial
     ],

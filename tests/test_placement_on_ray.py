@@ -60,7 +60,7 @@ def test_room_that_never_comes_is_an_error_in_time(cluster: FaultCluster, tmp_pa
     for name, field, code, words in (
         ("bank", "tuner_cpus", 2, r"room to be encoded within cluster.wait_s, got \d tasks of 3 CPUs"),
         ("score", "evaluator_cpus", 2, r"pool must find room within cluster.wait_s, got none in 20 s for \[{'CPU': 3"),
-        ("tune", "tuner_cpus", 1, "FAILED: TimeoutError: a process that tunes must find room"),
+        ("tune", "tuner_cpus", 1, "FAILED: ValueError: a process that tunes must find room"),
     ):
         more = (*limits, "--set", f"cluster.{field}=3")
         with sweep(file, tmp_path / name, tmp_path / "banks", cluster.address, *more) as driver:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from ray.exceptions import RayActorError
 
 from adiabatic_ray.on_ray.scoring_desk import ScoringDesk, SharedSets
@@ -127,6 +128,18 @@ def test_evaluators_share_the_shards_and_begin_the_next_batch_before_the_last_is
         slow.may_answer.set()
         for progress, _ in await asyncio.gather(*tasks):
             assert progress[-1] == (3, 3)
+
+    asyncio.run(play())
+
+
+def test_evaluators_that_give_nothing_are_waited_for_with_a_limit() -> None:
+    """One that is lost holds up whoever has a shard there; only when no other gives anything either is it an error."""
+
+    async def play() -> None:
+        lost = FakeEvaluator()
+        with pytest.raises(ValueError, match=r"evaluators must answer within cluster.wait_s, got nothing .* 0\.02 s"):
+            await _hear(Desk([lost], 1, 0.02), "one")
+        assert len(lost.batches) == 2, "the call under way, and the one ahead"
 
     asyncio.run(play())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import ray
 from adiabatic_ray.encoders.backbones import Backbone, TokenizedTexts
 from adiabatic_ray.evaluation import bank, bank_copies
 from adiabatic_ray.evaluation.encode import encode
+from adiabatic_ray.events import StageListener
 from adiabatic_ray.on_ray.devices import device_for, use_threads
+from adiabatic_ray.on_ray.room import waits
 from adiabatic_ray.spec import ClusterSpec
 from adiabatic_ray.storage import Location, node_folder
 
@@ -29,7 +31,7 @@ def ensure_banks(
     backbone: Backbone,
     backbone_ref: Any,
     cluster: ClusterSpec,
-    progress: Callable[[int, int], None],
+    listener: StageListener,
 ) -> list[np.ndarray]:
     """Banks of passage lists: opened when they are there, else encoded by sharded Ray tasks, all at once.
 
@@ -40,7 +42,7 @@ def ensure_banks(
         backbone: for its tokenizer.
         backbone_ref: the same in the object store.
         cluster: CPUs and GPUs of one task are those of a tuner.
-        progress: called with (texts encoded so far, texts to encode); not at all when every bank is there.
+        listener: hears of passages, counted; not at all when every bank is there.
 
     Returns:
         Memory maps [P, D] in the order of `needed`.
@@ -66,26 +68,33 @@ def ensure_banks(
             task = remote.remote(backbone_ref, tokens, key.token_budget, cluster.tuner_cpus, device)
             pending[task] = key, number
     if missing:
-        progress(num_done, num_texts)
+        listener.counted("passages", num_done, num_texts)
     while pending:
-        ended, _ = ray.wait(list(pending), num_returns=1, timeout=cluster.wait_s)
-        if not ended:
-            raise ValueError(
-                f"passages must find room to be encoded within cluster.wait_s, got {len(pending)} tasks of "
-                f"{cluster.tuner_cpus:g} CPUs and {cluster.tuner_gpus:g} GPUs of which none ended in "
-                f"{cluster.wait_s:g} s; add a node, or lower cluster.tuner_cpus or cluster.tuner_gpus"
-            )
-        (ready,) = ended
+        ready = _next_ready(list(pending), cluster, listener)
         key, number = pending.pop(ready)
         bank.store_shard(folder, key, number, ray.get(ready))
         start, stop = key.shards()[number]
         num_done += stop - start
-        progress(num_done, num_texts)
+        listener.counted("passages", num_done, num_texts)
     for key in missing:
         bank.assemble(folder, key)
     for key, _ in needed:
         bank_copies.publish(root, key)
     return [_opened(folder, key) for key, _ in needed]
+
+
+def _next_ready(tasks: Sequence[Any], cluster: ClusterSpec, listener: StageListener) -> Any:
+    """One that has ended."""
+    for seconds in waits(cluster.wait_s):
+        ended, _ = ray.wait(tasks, num_returns=1, timeout=seconds)
+        if ended:
+            return ended[0]
+        listener.stage(f"{len(tasks)} shards of passages are being encoded or wait for room")
+    raise ValueError(
+        f"passages must find room to be encoded within cluster.wait_s, got {len(tasks)} tasks of "
+        f"{cluster.tuner_cpus:g} CPUs and {cluster.tuner_gpus:g} GPUs of which none ended in {cluster.wait_s:g} s; add "
+        "a node, lower cluster.tuner_cpus or cluster.tuner_gpus, or raise cluster.wait_s"
+    )
 
 
 def _opened(folder: Path, key: bank.BankKey) -> np.ndarray:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import ray
+from ray.exceptions import RayError
 
 from adiabatic_ray import folder_lock
 from adiabatic_ray.events import StageListener
@@ -89,12 +90,19 @@ def _held_by_actor(out: ObjectPath, driver: str) -> Iterator[None]:
     try:
         holder = options.remote(driver)
     except ValueError:  # the name is taken
-        other = ray.get_actor(name, _NAMESPACE)
-        raise _refused(out, str(ray.get(other.driver.remote(), timeout=_ANSWER_S))) from None
+        raise _refused(out, _name_in(name)) from None
     try:
         yield
     finally:
-        ray.kill(holder)
+        with suppress(RayError):  # the cluster may be gone
+            ray.kill(holder)
+
+
+def _name_in(name: str) -> str:
+    try:
+        return str(ray.get(ray.get_actor(name, _NAMESPACE).driver.remote(), timeout=_ANSWER_S))
+    except (ValueError, RayError):  # it ends at this moment, or its node did
+        return ""
 
 
 def _refused(out: Location, driver: str) -> ResultsError:

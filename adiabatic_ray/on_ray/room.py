@@ -1,7 +1,8 @@
-"""Room on a cluster: what its nodes have left, how many tuners they hold, and waiting for more, with a limit."""
+"""Room on a cluster: what its nodes have, how many tuners they hold, and waiting for more, with a limit."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,21 +21,24 @@ TRIAL_MEMORY_BYTES = 600 * 2**20
 """What a trial's process reserves: its libraries take 236 MB, and 493 MB were its most, when it wrote a
 tower of 85 MB; 101 MB more when it uploads one (Linux, ray 2.60, pyarrow 25)."""
 
+_EXACT = 1e-6
+"""Ten tenths of a GPU are one."""
+
 Node = dict[str, float]
 """CPUs, GPUs and other resources by name."""
 
 
-def free_nodes(reserved: Any | None) -> list[Node]:
-    """What every node that is there has beside a placement group."""
+def nodes_beside(reserved: Any | None) -> list[Node]:
+    """What every node that is there has beside a placement group; what others use of it counts as there."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    free: dict[str, Node] = {node["NodeID"]: dict(node["Resources"]) for node in nodes if node["Alive"]}
+    beside: dict[str, Node] = {node["NodeID"]: dict(node["Resources"]) for node in nodes if node["Alive"]}
     if reserved is not None:
         table: dict[str, Any] = placement_group_table(reserved)
         for number, node_id in table["bundles_to_node_id"].items():
             for name, amount in table["bundles"][number].items():
-                if node_id in free:
-                    free[node_id][name] = free[node_id].get(name, 0) - amount
-    return [*free.values()]
+                if node_id in beside:
+                    beside[node_id][name] = beside[node_id].get(name, 0) - amount
+    return [*beside.values()]
 
 
 def num_tuners(cluster: ClusterSpec, num_trials: int, nodes: Sequence[Mapping[str, float]]) -> int:
@@ -45,13 +49,15 @@ def num_tuners(cluster: ClusterSpec, num_trials: int, nodes: Sequence[Mapping[st
     if cluster.tuners is not None:
         return cluster.tuners
     asked = {"CPU": cluster.tuner_cpus, "GPU": cluster.tuner_gpus}
-    room = sum(min(int(node.get(name, 0) // share) for name, share in asked.items() if share) for node in nodes)
+    room = sum(
+        min(math.floor(node.get(name, 0) / share + _EXACT) for name, share in asked.items() if share) for node in nodes
+    )
     return max(1, min(room, -(-num_trials // cluster.pack_size)))
 
 
 def trials_in_memory() -> int:
     """Processes of trials for which the nodes' memory is enough, each on one of them."""
-    return sum(int(node.get("memory", 0) // TRIAL_MEMORY_BYTES) for node in free_nodes(None))
+    return sum(int(node.get("memory", 0) // TRIAL_MEMORY_BYTES) for node in nodes_beside(None))
 
 
 def wait_for_memory(cluster: ClusterSpec, listener: StageListener) -> int:
@@ -67,7 +73,7 @@ def wait_for_memory(cluster: ClusterSpec, listener: StageListener) -> int:
         time.sleep(seconds)
     raise ValueError(
         f"a trial's process needs {TRIAL_MEMORY_BYTES / 1e9:.1f} GB on one node, got none with that for "
-        f"{cluster.wait_s:g} s; end other programs, or add a node"
+        f"{cluster.wait_s:g} s; add a node with more memory"
     )
 
 
@@ -78,14 +84,14 @@ def wait_until_placed(reserved: Any, cluster: ClusterSpec, listener: StageListen
         ValueError: they did not within `cluster.wait_s`; the group is given back.
     """
     for seconds in waits(cluster.wait_s):
-        if reserved.wait(timeout_seconds=seconds):
+        if reserved.wait(timeout_seconds=math.ceil(seconds)):  # Ray counts whole seconds
             return
         listener.stage(f"the evaluation pool has no room on the cluster yet: waiting, {cluster.wait_s:g} s at most")
     remove_placement_group(reserved)
     bundles = [{name: share for name, share in bundle.items() if share} for bundle in reserved.bundle_specs]
     raise ValueError(
         f"the evaluation pool must find room within cluster.wait_s, got none in {cluster.wait_s:g} s for {bundles} on "
-        f"nodes with {[_shown(node) for node in free_nodes(None)]}; add a node, or lower cluster.evaluators, "
+        f"nodes with {[_shown(node) for node in nodes_beside(None)]}; add a node, or lower cluster.evaluators, "
         "cluster.evaluator_cpus or cluster.evaluator_gpus"
     )
 

@@ -103,7 +103,8 @@ def schedule(
     if (affordable := wait_for_memory(cluster, listener)) < min(in_flight, queue.num_trials):
         listener.stage(f"memory for {affordable} trials at a time, {in_flight} would keep every slot busy")
     # Tune's own records end with the run: nothing reads them again, and a full results disk must not cost the reasons.
-    with tempfile.TemporaryDirectory(prefix="adiabatic-tune-") as records:
+    # Tune may still copy into it when a run is cut short.
+    with tempfile.TemporaryDirectory(prefix="adiabatic-tune-", ignore_cleanup_errors=True) as records:
         tuner = ray_tune.Tuner(
             ray_tune.with_resources(trainable, ray_tune.PlacementGroupFactory([{"memory": TRIAL_MEMORY_BYTES}])),
             param_space={} if queue.searcher else {"trial": ray_tune.grid_search(list(queue.configs))},

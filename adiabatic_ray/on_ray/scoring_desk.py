@@ -9,8 +9,10 @@ score.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -91,6 +93,8 @@ class ScoringDesk:
         self._shards: deque[tuple[_Batch, int]] = deque()
         self._changed = asyncio.Condition()
         self._num_batches = 0
+        self._heard_at = 0.0
+        """When some evaluator last gave something."""
         self._workers: list[asyncio.Task[None]] = []
 
     async def serve(self, task: Task, changed_ref: Sequence[Any], sets: SharedSets) -> Any:
@@ -101,9 +105,8 @@ class ScoringDesk:
             [P, D] of its passages.
 
         Raises:
-            ValueError: embeddings that are not finite.
             RayError: the evaluator was lost, again and again.
-            TimeoutError: a shard was not done within `wait_s`: its evaluator was lost and has no room to come back.
+            ValueError: embeddings that are not finite; no evaluator gave anything for `wait_s`.
         """
         if not self._workers:  # here: only now is there a loop to run them
             self._workers = [
@@ -116,12 +119,26 @@ class ScoringDesk:
             self._waiting.append(request)
             self._changed.notify()
         while True:
-            news = await request.news.get()
+            news = await self._news(request)
             if isinstance(news, Exception):
                 raise news
             yield news
             if isinstance(news, list):
                 return
+
+    async def _news(self, request: _Request) -> tuple[int, int] | list[Any] | Exception:
+        """What comes next; an error where no evaluator gives anything: they are lost, and have no room to come back.
+
+        A request may wait longer than `wait_s` where many are before it.
+        """
+        asked_at = time.monotonic()
+        while (left_s := max(asked_at, self._heard_at) + self._wait_s - time.monotonic()) > 0:
+            with suppress(TimeoutError):
+                return await asyncio.wait_for(request.news.get(), left_s)
+        return ValueError(
+            f"evaluators must answer within cluster.wait_s, got nothing from any in {self._wait_s:g} s; see whether "
+            "the nodes of the evaluation pool are there, or raise cluster.wait_s"
+        )
 
     async def _work(self, evaluator: Any) -> None:
         while True:
@@ -130,20 +147,12 @@ class ScoringDesk:
             towers = batch.number, batch.sets.backbone_ref, [request.changed_ref for request in batch.requests]
             try:
                 ask = evaluator.score if batch.task == "score" else evaluator.embed
-                async with asyncio.timeout(self._wait_s):
-                    found = await ask.remote(towers, batch.sets, place, shard)
-            except TimeoutError:
-                found = [self._too_late()] * len(batch.requests)
+                found = await ask.remote(towers, batch.sets, place, shard)
             except Exception as error:  # whatever it is, those who wait must hear of it
                 found = [error] * len(batch.requests)
+            self._heard_at = time.monotonic()
             batch.take(position, found)
             del batch, towers, found  # while it waits for more, it holds nobody's tensors
-
-    def _too_late(self) -> TimeoutError:
-        return TimeoutError(
-            f"a shard must be scored within cluster.wait_s, got nothing in {self._wait_s:g} s; see whether the nodes "
-            "of the evaluation pool are there, or raise cluster.wait_s"
-        )
 
     async def _next_shard(self) -> tuple[_Batch, int]:
         async with self._changed:

@@ -108,7 +108,8 @@ class Tracker:
             gathered = self._epochs.setdefault(event.trial_id, [])
             gathered.extend(points_of_epoch[: _MOST_AT_ONCE - len(gathered)])
         if not is_in_queue:
-            self._in_turn(lambda: self._write_epochs(event.trial_id))
+            began_ms = event.finished_at_ms - round(1000 * event.elapsed_s)
+            self._in_turn(lambda: self._write_epochs(event.trial_id, began_ms))
 
     def sync_trial(self, trial_id: str, status: TrialStatus) -> None:
         """Write a finished trial's parameters, curve and final measures from its tables."""
@@ -188,11 +189,11 @@ class Tracker:
             if trial_id not in self._closed:
                 self._write_trial(trial_id, status)
 
-    def _write_epochs(self, trial_id: str) -> None:
+    def _write_epochs(self, trial_id: str, began_ms: int) -> None:
         with self._epochs_lock:
             points = self._epochs.pop(trial_id, [])
         if points:
-            self._client.log_batch(self._run_of(trial_id), metrics=points)
+            self._client.log_batch(self._run_of(trial_id, began_ms), metrics=points)
 
     def _search(self, condition: str) -> list[Any]:
         found: list[Any] = []
@@ -211,7 +212,7 @@ class Tracker:
         return self._runs[trial_id]
 
     def _write_trial(self, trial_id: str, status: TrialStatus) -> None:
-        """The run begins and ends when the trial did, whenever it is written; closed last, since it is whole then."""
+        """Whenever it is written, the run ends when the trial did. It is closed last, since it is whole then."""
         if status is TrialStatus.FAILED:
             run_id, finished_ms = self._run_of(trial_id), None
             self._client.set_tag(run_id, "status", status.value)

@@ -50,7 +50,7 @@ class TunerPool:
 
         Raises:
             RayError: what the actor raised, or that it was lost.
-            TimeoutError: no actor was there for `wait_s`.
+            ValueError: no actor was there for `wait_s`.
         """
         asked_at = time.monotonic()
         number, start = self._enter(trial_id, notice)
@@ -76,7 +76,7 @@ class TunerPool:
             if found is not None:
                 return found
             notice(f"no process that tunes has room on the cluster: waiting for a node, {self.wait_s:g} s at most")
-        raise TimeoutError(
+        raise ValueError(
             f"a process that tunes must find room on the cluster within cluster.wait_s, got none in {self.wait_s:g} s; "
             "add a node, or lower cluster.tuner_cpus or cluster.tuner_gpus"
         )

@@ -29,7 +29,7 @@ from adiabatic_ray.on_ray.devices import device_for
 from adiabatic_ray.on_ray.evaluation_pool import EvaluationPool
 from adiabatic_ray.on_ray.evaluators import place_evaluators, share_sets, with_passages
 from adiabatic_ray.on_ray.one_driver import only_driver
-from adiabatic_ray.on_ray.room import free_nodes, num_tuners
+from adiabatic_ray.on_ray.room import nodes_beside, num_tuners
 from adiabatic_ray.on_ray.scheduling import Group, schedule, trial_config
 from adiabatic_ray.on_ray.scoring_desk import SharedSets
 from adiabatic_ray.on_ray.tuner_pool import MaterialRefs
@@ -155,7 +155,7 @@ def _run_sweep(spec: SweepSpec, out: Location, banks: Location, driver: str, lis
     listener.stage("placing the pools")
     pool = place_evaluators(spec.cluster, listener)
     try:
-        num_actors = num_tuners(spec.cluster, plan.num_left, free_nodes(pool.reserved))
+        num_actors = num_tuners(spec.cluster, plan.num_left, nodes_beside(pool.reserved))
         tuners = place_tuners(spec.cluster, num_actors, out.resolve() / "states")
         try:
             listener.stage("scoring the untuned backbone")
@@ -245,7 +245,7 @@ def open_banks(
         inputs.backbone,
         backbone_ref,
         cluster,
-        lambda done, total: listener.counted("passages", done, total),
+        listener,
     )
     return [np.asarray(bank_PD) for bank_PD in opened]
 

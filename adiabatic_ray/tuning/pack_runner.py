@@ -258,7 +258,8 @@ class PackRunner:
         with self._changed:
             if request in self._waiting:
                 self._waiting.remove(request)
-        request.state, request.queue_s = None, time.monotonic() - request.asked_at
+        request.state = None
+        request.queue_s += time.monotonic() - request.asked_at
         self._active[request.trial_id] = request
         for report in reports:
             request.news.put(report)
@@ -306,6 +307,8 @@ class PackRunner:
         if isinstance(error, torch.OutOfMemoryError) and self._attempted > 1:
             smaller = self._proven if self._proven < self._attempted else 0
             self._limit = max(self._attempted // 2, smaller)
+            for request in members:
+                request.asked_at = time.monotonic()
             with self._changed:
                 self._waiting = [*members, *self._waiting]
                 first = self._waiting[0]
