@@ -83,7 +83,7 @@ def ensure_banks(
     return [_opened(folder, key) for key, _ in needed]
 
 
-def _next_ready(tasks: Sequence[Any], cluster: ClusterSpec, listener: StageListener) -> Any:
+def _next_ready(tasks: list[Any], cluster: ClusterSpec, listener: StageListener) -> Any:
     """One that has ended."""
     for seconds in waits(cluster.wait_s):
         ended, _ = ray.wait(tasks, num_returns=1, timeout=seconds)
