@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from adiabatic_ray.folder_lock import FILE, driver_of, holder_of
 from adiabatic_ray.object_stores import ObjectPath
 from adiabatic_ray.on_ray.one_driver import check_shared, only_driver
 from adiabatic_ray.results import ResultsError
@@ -19,6 +20,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 HOLD = """
 import sys
 from pathlib import Path
+from adiabatic_ray.folder_lock import FILE, driver_of, holder_of
 from adiabatic_ray.object_stores import ObjectPath
 from adiabatic_ray.on_ray.one_driver import only_driver
 from tests.listening import Quiet
@@ -84,6 +86,18 @@ def test_a_bucket_has_one_driver_on_a_cluster(ray_cluster: None) -> None:
             pass
     with only_driver(out, Quiet()):
         pass
+
+
+def test_a_lock_file_that_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+    """Neither a pipe, which would be waited for, nor a link to what somebody holds."""
+    (tmp_path / "piped").mkdir()
+    os.mkfifo(tmp_path / "piped" / FILE)
+    mine, linked = tmp_path / "mine", tmp_path / "linked"
+    linked.mkdir()
+    with only_driver(mine, Quiet()) as driver:
+        (linked / FILE).symlink_to(mine / FILE)
+        assert [driver_of(one) for one in (mine, linked, tmp_path / "piped")] == [driver, "", ""]
+        assert [holder_of(one) for one in (mine, linked, tmp_path / "piped")] == [driver, None, None]
 
 
 def test_a_file_server_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
