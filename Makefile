@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types bench gpu-bundle bench-gpu wheel clean
+.PHONY: help setup demo test drills lint types bench gpu-bundle bench-gpu wheel clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,11 +37,14 @@ REAL_DATA = if [ -z "$$ADIABATIC_DATA" ] && [ -d ../shared/data ]; then \
 TEST := $(BIN)/python -m pytest --durations 15 --durations-min 10
 test: $(STAMP) ## Run the tests
 	@$(REAL_DATA); log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
-	  $(TEST) -m ray > "$$log" 2>&1 & on_ray=$$!; \
+	  $(TEST) -m "ray and not drill" > "$$log" 2>&1 & on_ray=$$!; \
 	  $(TEST) -m "not ray"; others=$$?; \
 	  wait $$on_ray; status=$$?; \
 	  echo "Tests that start Ray:"; cat "$$log"; \
 	  [ $$others -eq 0 ] && [ $$status -eq 0 ]
+
+drills: $(STAMP) ## Kill nodes, drivers, heads and disks in the middle of sweeps; print what each cost (an hour on 2 cores)
+	@$(TEST) tests/test_fault_drills*.py tests/test_two_drivers_on_ray.py tests/test_placement_on_ray.py
 
 lint: $(STAMP) ## Check style and format
 	@$(BIN)/ruff check

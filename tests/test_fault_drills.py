@@ -46,6 +46,7 @@ def test_the_node_that_tunes_dies(cluster: FaultCluster, sweeps: Sweeps, tmp_pat
     drill_record("the node that tunes is killed", f"{sum(twice.values())} epochs tuned twice", recovery_s, num_rows)
 
 
+@pytest.mark.drill
 def test_an_evaluator_is_killed_in_a_shard(
     cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record
 ) -> None:
@@ -79,6 +80,7 @@ def caught_in(cluster: FaultCluster, actor: str, method: str) -> psutil.Process:
     return wait_until(stopped, f"{actor}.{method}", every_s=0.002)
 
 
+@pytest.mark.drill
 def test_a_trials_process_is_killed(
     cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record
 ) -> None:
@@ -100,6 +102,7 @@ def test_a_trials_process_is_killed(
     drill_record("a trial's process is killed", f"{sum(twice.values())} epochs tuned twice", recovery_s, num_rows)
 
 
+@pytest.mark.drill
 def test_the_driver_is_killed_and_the_cluster_stays(
     cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record
 ) -> None:
@@ -125,6 +128,7 @@ def test_the_driver_is_killed_and_the_cluster_stays(
     drill_record("the driver is killed, same command again", lost, recovery_s, num_rows)
 
 
+@pytest.mark.drill
 def test_the_only_node_that_tunes_dies_and_another_joins(
     cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record
 ) -> None:
@@ -146,6 +150,7 @@ def test_the_only_node_that_tunes_dies_and_another_joins(
     drill_record("the only node that tunes is killed, another joins", lost, recovery_s, num_rows)
 
 
+@pytest.mark.drill
 def test_a_node_that_joins_late_is_used(
     cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record
 ) -> None:
@@ -168,6 +173,7 @@ def test_a_node_that_joins_late_is_used(
     drill_record("room for one of two tuners, a node joins", "nothing", used_s, num_rows)
 
 
+@pytest.mark.drill
 def test_the_head_dies(cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record) -> None:
     cluster.add_node()
     with sweeps.run(tmp_path / "out", cluster.address) as driver:
@@ -194,6 +200,7 @@ def test_the_head_dies(cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, dr
     drill_record("the head is killed, same command on another cluster", lost, recovery_s, num_rows)
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(("num_cpus", "evaluator_cpus"), [(1, 0), (2, 1)])
 def test_pools_that_take_everything_do_not_lock_up(
     cluster: FaultCluster, tmp_path: Path, num_cpus: int, evaluator_cpus: int
@@ -209,6 +216,7 @@ def test_pools_that_take_everything_do_not_lock_up(
     cluster.check_nothing_left()
 
 
+@pytest.mark.drill
 def test_a_tuner_that_rays_memory_monitor_kills(
     cluster: FaultCluster, sweeps: Sweeps, tmp_path: Path, drill_record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:

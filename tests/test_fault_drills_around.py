@@ -66,6 +66,7 @@ def fill(ballast: Path) -> None:
                     break
 
 
+@pytest.mark.drill
 def test_the_mlflow_server_is_killed(sweeps: Sweeps, tmp_path: Path, drill_record: Record) -> None:
     out = tmp_path / "out"
     with TrackingServer(tmp_path) as server:
@@ -98,6 +99,7 @@ def measures(uri: str) -> dict[str, dict[str, float]]:
     return found
 
 
+@pytest.mark.drill
 def test_objects_that_exceed_the_object_store(tmp_path: Path, drill_record: Record) -> None:
     """Three backbones of 38 MB each, by their tables of positions."""
     names = [str(save_tiny_bert(tmp_path / f"encoder{n}", seed=n, max_positions=300_000)) for n in range(3)]
@@ -118,6 +120,7 @@ def test_objects_that_exceed_the_object_store(tmp_path: Path, drill_record: Reco
     drill_record("115 MB of objects in an object store of 84 MB", lost, None, num_rows)
 
 
+@pytest.mark.drill
 def test_a_node_with_another_results_folder(sweeps: Sweeps, tmp_path: Path, drill_record: Record) -> None:
     """Trials that begin there FAIL and say why; once there is a node with the folder, the same command runs them."""
     out, another = tmp_path / "out", tmp_path / "another"

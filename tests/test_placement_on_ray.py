@@ -12,7 +12,7 @@ from tests.drill_sweeps import write_sweep
 from tests.fault_cluster import FaultCluster, sweep
 from tests.small_sweep import small_sweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.drill, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_pools_are_spread_over_nodes_or_packed(cluster: FaultCluster, tmp_path: Path) -> None:

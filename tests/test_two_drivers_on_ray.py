@@ -13,7 +13,7 @@ from tests.drill_sweeps import Sweeps
 from tests.drills import Record
 from tests.fault_cluster import FaultCluster, check_whole
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.drill, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_a_second_driver_is_refused(
