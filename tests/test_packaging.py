@@ -187,16 +187,30 @@ def test_make_reuses_an_environment_until_what_it_was_made_from_changes(installe
 
 
 def test_make_test_reads_the_corpora_beside_the_checkout(installed):
-    assert re.fullmatch(r"-m pytest .*\[\]\n", make(installed, "test").stdout)
+    """Both for the tests that start Ray and for the others."""
+
+    def seen(**variables: str) -> list[str]:
+        return re.findall(r"^-m pytest .* \[(.*)\]$", make(installed, "test", **variables).stdout, flags=re.MULTILINE)
+
+    assert seen() == ["", ""]
     corpora = installed.parent / "shared" / "data"
     corpora.mkdir(parents=True)
-    assert make(installed, "test").stdout.endswith(f" [{corpora}]\n")
-    assert make(installed, "test", ADIABATIC_DATA="elsewhere").stdout.endswith(" [elsewhere]\n")
+    assert seen() == [str(corpora)] * 2
+    assert seen(ADIABATIC_DATA="elsewhere") == ["elsewhere"] * 2
+
+
+def test_make_test_fails_where_either_half_does(installed):
+    for half in ("ray and not drill", "not ray"):
+        failing = f'case "$*" in *"-m {half}") exit 1 ;; esac'
+        program(installed / ".venv" / "bin" / "python", failing)
+        assert make(installed, "test").returncode == 2, half
+    program(installed / ".venv" / "bin" / "python", "exit 0")
+    assert make(installed, "test").returncode == 0
 
 
 def test_make_lists_its_targets(checkout):
     listed = re.findall(r"^  make ([\w-]+)", make(checkout).stdout, flags=re.MULTILINE)
-    everyday = ["help", "setup", "demo", "test", "lint", "types", "bench"]
+    everyday = ["help", "setup", "demo", "test", "drills", "lint", "types", "bench"]
     assert listed == [*everyday, "gpu-bundle", "bench-gpu", "wheel", "clean"]
 
 
