@@ -95,7 +95,9 @@ def measures(uri: str) -> dict[str, dict[str, float]]:
     found = {}
     for run in runs:
         if trial_id := run.data.tags.get(tracking.TRIAL_TAG):
-            found[trial_id] = {name: value for name, value in run.data.metrics.items() if name not in MEASURED}
+            found[trial_id] = {
+                name: value for name, value in run.data.metrics.items() if name.removeprefix("time/") not in MEASURED
+            }
     return found
 
 
