@@ -43,7 +43,7 @@ test: $(STAMP) ## Run the tests
 	  echo "Tests that start Ray:"; cat "$$log"; \
 	  [ $$others -eq 0 ] && [ $$status -eq 0 ]
 
-drills: $(STAMP) ## Kill nodes, drivers, heads and disks in the middle of sweeps; print what each cost (an hour on 2 cores)
+drills: $(STAMP) ## Kill nodes, drivers, heads and disks in the middle of sweeps; print what each cost
 	@$(TEST) tests/test_fault_drills*.py tests/test_two_drivers_on_ray.py tests/test_placement_on_ray.py
 
 lint: $(STAMP) ## Check style and format

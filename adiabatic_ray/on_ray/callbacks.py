@@ -8,9 +8,8 @@ from typing import Any
 from ray import tune as ray_tune
 
 from adiabatic_ray.events import EpochEvent, Listener
+from adiabatic_ray.on_ray.room import NEWS_EVERY_S
 from adiabatic_ray.schemas import TrialStatus
-
-_SAME_AGAIN_S = 60.0
 
 
 class Announcer(ray_tune.Callback):
@@ -48,7 +47,7 @@ class Announcer(ray_tune.Callback):
     def _tell(self, notice: str) -> None:
         """What many trials say at once is said once: each of them may wait for the same."""
         now_s = time.monotonic()
-        if now_s - self._told_s.get(notice, -_SAME_AGAIN_S) >= _SAME_AGAIN_S:
+        if now_s - self._told_s.get(notice, -NEWS_EVERY_S) >= NEWS_EVERY_S:
             self._told_s[notice] = now_s
             self._listener.stage(notice)
 
