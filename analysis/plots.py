@@ -120,7 +120,7 @@ def plot_heatmap(sweep: Sweep, which: str | float, path: Location, *, criterion:
         value = float(percent_LL[row, column])
         ink = "white" if abs(value) > 0.55 * limit else "black"
         text = axes.text(column, row, _cell(value, limit), ha="center", va="center", fontsize=8, color=ink)
-        text.set_in_layout(False)  # inside its cell anyway; measuring all 225 takes a second
+        text.set_in_layout(False)  # inside its cell anyway, and 225 take long to be measured
     axes.set_xticks(range(len(languages)), languages)
     axes.set_yticks(range(len(languages)), languages)
     axes.tick_params(length=0)
