@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,15 +39,21 @@ MEMORY_BYTES = 4 * 2**30
 """What a node says it has: room for some processes of trials."""
 NO_ROOM_BYTES = 100 * 2**20
 """The same where none fits."""
-_IDLE = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+_IDLE = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::IDLE_SpillWorker", "ray::IDLE_RestoreWorker")
+"""Processes of a node itself; the last two once its object store was full."""
 
 
-def wait_until(is_so: Callable[[], Any], what: str, limit_s: float = 60, every_s: float = 0.05) -> Any:
-    """What a question says once the answer is true; it is asked again and again, and fails when it is not in time."""
+def wait_until(
+    is_so: Callable[[], Any], what: str, limit_s: float = 60, every_s: float = 0.05, left: Sequence[str] = ()
+) -> Any:
+    """What a question says once the answer is true; it is asked again and again, and fails when it is not in time.
+
+    `left` is what still stands in the way, told when it fails.
+    """
     give_up_s = time.monotonic() + limit_s
     while not (answer := is_so()):
         if time.monotonic() > give_up_s:
-            pytest.fail(f"{what} did not come within {limit_s:g} s")
+            pytest.fail(f"{what} did not come within {limit_s:g} s{'; left: ' if left else ''}{', '.join(left)}")
         time.sleep(every_s)
     return answer
 
@@ -235,15 +241,16 @@ class FaultCluster:
 
     def check_nothing_left(self) -> None:
         """Refuse actors, placement groups and processes that a driver left behind."""
-        state = self._cluster.global_state
+        state, left = self._cluster.global_state, list[str]()
 
         def is_clean() -> bool:
             actors = [one["ActorClassName"] for one in state.actor_table(None).values() if one["State"] != "DEAD"]
             groups = [one["state"] for one in state.placement_group_table().values() if one["state"] != "REMOVED"]
-            processes = [one for one in self.everywhere("ray::") if title(one) not in ("", *_IDLE)]
-            return not (actors or groups or processes)
+            titles = [title(process) for process in self.everywhere("ray::")]
+            left[:] = [*actors, *groups, *(one for one in titles if one not in ("", *_IDLE))]
+            return not left
 
-        wait_until(is_clean, "the end of every actor, placement group and process of the sweep")
+        wait_until(is_clean, "the end of every actor, placement group and process of the sweep", left=left)
 
 
 def title(process: psutil.Process) -> str:
