@@ -159,6 +159,23 @@ def read_sweep(out: Location) -> dict[str, Any]:
     return content
 
 
+def read_answers(report: Location) -> list[str]:
+    """The sentence of each boundary in `boundary.json` of a report; none without the file.
+
+    Raises:
+        ResultsError: a file that is not JSON, or has no such sentences.
+    """
+    path = report / "boundary.json"
+    if not path.is_file():
+        return []
+    fix = "write the report again: adiabatic report"
+    content = _read_json(path, fix)
+    try:
+        return [str(boundary["sentence"]) for boundary in content["boundaries"]]
+    except (KeyError, TypeError):
+        raise ResultsError(f"{path} must have boundaries, each with its sentence, got {content!r:.80}; {fix}") from None
+
+
 def write_sweep(
     out: Location, spec: Mapping[str, Any], trial_ids: Sequence[str], provenance: Mapping[str, Any]
 ) -> None:

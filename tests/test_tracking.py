@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from adiabatic_ray.events import EpochEvent
 from adiabatic_ray.on_ray import tracking_machine
 from adiabatic_ray.on_ray.tracking import TRIAL_TAG, Tracker, default_uri, sync
 from adiabatic_ray.on_ray.tracking_words import grid_tags, varied_paths
-from adiabatic_ray.results import finished_trials, read_table
+from adiabatic_ray.results import finished_trials, read_sweep, read_table
 from adiabatic_ray.schemas import TrialStatus
 from tests.planted import Plan, write_planted
 
@@ -178,6 +179,32 @@ def test_trials_are_tagged_by_what_varies(out: Path) -> None:
     assert not [name for tag in tags for name in tag if name.startswith("grid.") and "learning_rate" not in name]
     note = parent(out).data.tags["mlflow.note.content"]
     assert "`grid.tuning.learning_rate`, 2 values: `1e-08, 1e-07`" in note
+
+
+def test_the_note_gains_the_answer_and_stays_as_somebody_changed_it(out: Path) -> None:
+    sync(out, None)
+    assert "holds up to" not in parent(out).data.tags["mlflow.note.content"]
+    (out / "report").mkdir()
+    boundaries = out / "report" / "boundary.json"
+    boundaries.write_text(
+        json.dumps({"boundaries": [{"sentence": f"Quality holds up to {n}e-8."} for n in range(1, 8)]})
+    )
+    sync(out, None)
+    question, *rest = parent(out).data.tags["mlflow.note.content"].split("\n\n")
+    assert question == read_sweep(out)["spec"]["question"]
+    assert rest[:5] == [f"Quality holds up to {n}e-8." for n in range(1, 6)]
+    assert rest[5] == "2 more are in the report."
+    MlflowClient(default_uri(out)).set_tag(parent(out).info.run_id, "mlflow.note.content", "Mine.")
+    sync(out, None)
+    assert parent(out).data.tags["mlflow.note.content"] == "Mine."
+
+
+@pytest.mark.parametrize("content", ['{"boundaries": [{}]}', '{"boundaries": 3}', "{}", "[", "[]"])
+def test_a_report_without_sentences_is_refused(out: Path, content: str) -> None:
+    (out / "report").mkdir()
+    (out / "report" / "boundary.json").write_text(content)
+    with pytest.raises(ValueError, match=r"boundary\.json must .*adiabatic report"):
+        sync(out, None)
 
 
 def test_axes_points_and_what_a_search_chooses_vary() -> None:

@@ -12,6 +12,7 @@ trial stands in the queue at most twice, however slow the server is.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -44,7 +45,9 @@ from adiabatic_ray.schemas import TrialStatus
 from adiabatic_ray.storage import Location, local_folder, node_folder
 
 TRIAL_TAG, RESULTS_TAG = "adiabatic.trial_id", "adiabatic.results"
-_PARENT_TAG, _NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
+_PARENT_TAG, _NAME_TAG, _NOTE_TAG = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
+_WRITTEN_NOTE_TAG = "adiabatic.note"
+"""Digest of the note as it was written last: one that somebody has changed since stays as it is."""
 _PARAMETERS = (
     *("learning_rate", "optimizer", "schedule", "precision", "freeze", "seed", "batch_size", "margin"),
     *("weight_decay", "backbone"),
@@ -171,7 +174,7 @@ class Tracker:
             self._parent = parents[0].info.run_id
             self._client.update_run(self._parent, status="RUNNING")
         else:
-            tags = {RESULTS_TAG: place, _NAME_TAG: name, "mlflow.note.content": description(sweep)}
+            tags = {RESULTS_TAG: place, _NAME_TAG: name} | _note(description(sweep))
             self._parent = self._client.create_run(self._experiment, tags=tags).info.run_id
             spec = sweep["spec"]
             parameters = {"num_trials": len(sweep["trial_ids"]), "backbone": spec["trial"]["backbone"]["name"]}
@@ -253,7 +256,14 @@ class Tracker:
             with local_folder(report) as files:
                 self._check_artifacts(files)
                 self._client.log_artifacts(self._parent, str(files), "report")
+                self._write_note(results.read_answers(files))
         self._client.set_terminated(self._parent)
+
+    def _write_note(self, answers: list[str]) -> None:
+        before = self._client.get_run(self._parent).data.tags
+        if _note(before.get(_NOTE_TAG, ""))[_WRITTEN_NOTE_TAG] == before.get(_WRITTEN_NOTE_TAG):
+            tags = _note(description(results.read_sweep(self._out), answers))
+            self._client.log_batch(self._parent, tags=[RunTag(*tag) for tag in tags.items()])
 
     def _check_artifacts(self, report: Path) -> None:
         """Nothing is copied to where only a database that came with the results says, nor what a link points to."""
@@ -292,6 +302,11 @@ def sync(out: Location, uri: str | None) -> int:
             "give --tracking-uri"
         ) from error
     return len(finished) + len(failed)
+
+
+def _note(text: str) -> dict[str, str]:
+    """Tags of a run with this note."""
+    return {_NOTE_TAG: text, _WRITTEN_NOTE_TAG: hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
 def _curve_metrics(out: Location, trial_id: str) -> list[Metric]:

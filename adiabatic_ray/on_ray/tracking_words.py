@@ -7,7 +7,7 @@ not, is a tag `grid.<path>` of the trial: a column to show, and something to fil
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adiabatic_ray.spec import CHOSEN_BY_A_SEARCH
@@ -17,20 +17,23 @@ GRID = "grid."
 _MOST_CHARACTERS = 500
 """Of a tag's value: a list of evaluation sets is long."""
 _FEW = 5
-"""Values of an axis that the description lists; of more the first and the last."""
+"""Values of an axis that the description lists, of more the first and the last; and answers."""
 
 
-def description(sweep: Mapping[str, Any]) -> str:
-    """The parent run's note, Markdown: the question, what varies, and how to find trials.
+def description(sweep: Mapping[str, Any], answers: Sequence[str] = ()) -> str:
+    """The parent run's note, Markdown: the question, its answers, what varies, and how to find trials.
 
     Args:
         sweep: what `results.read_sweep` returns.
+        answers: what `results.read_answers` returns, once there is a report.
     """
     spec = sweep["spec"]
     paths = varied_paths(spec)
+    more = [f"{len(answers) - _FEW} more are in the report."] if len(answers) > _FEW else []
     lines = [
         spec["question"],
         "",
+        *(line for answer in (*answers[:_FEW], *more) for line in (answer, "")),
         f"A child run for each trial ({len(sweep['trial_ids'])} when this was written).",
         "The report is among the artifacts once the sweep is over: `report/report.html`.",
         "",
