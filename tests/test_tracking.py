@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +207,22 @@ def test_a_report_without_sentences_is_refused(out: Path, content: str) -> None:
     (out / "report" / "boundary.json").write_text(content)
     with pytest.raises(ValueError, match=r"boundary\.json must .*adiabatic report"):
         sync(out, None)
+
+
+def test_a_database_that_is_none_or_of_another_mlflow(out: Path) -> None:
+    (out / "mlflow.db").write_text("no database, whatever its name says")
+    with pytest.raises(ValueError, match=r"MLflow must answer at sqlite:///.*not a database; .*mend the database"):
+        sync(out, None)
+    with closing(sqlite3.connect(out / "other.db")) as other, other:
+        other.execute("create table alembic_version (version_num text)")
+        other.execute("insert into alembic_version values ('deadbeef')")
+    with pytest.raises(ValueError, match=r"MLflow must answer at .*revision identified by 'deadbeef'; "):
+        sync(out, f"sqlite:///{out / 'other.db'}")
+
+
+def test_a_database_whose_driver_is_not_installed_keeps_its_password(out: Path) -> None:
+    with pytest.raises(ValueError, match=r"at postgresql://\*\*\*@127.0.0.1:1/x, got No module named"):
+        sync(out, "postgresql://someone:secret@127.0.0.1:1/x")
 
 
 def test_axes_points_and_what_a_search_chooses_vary() -> None:

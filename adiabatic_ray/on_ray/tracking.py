@@ -30,9 +30,11 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two l
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
+from alembic.util import CommandError
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from adiabatic_ray import results
 from adiabatic_ray.events import EpochEvent
@@ -56,6 +58,8 @@ _TIMES = ("queue_s", "load_s", "bank_s", "tune_s", "evaluate_s", "write_s")
 _MOST_AT_ONCE = 1000
 """Metrics in one of MLflow's requests; of more epochs than that, the last come from the tables."""
 _CURVES = ("train_loss", "validation_loss", "validation_errors")
+_NO_ANSWER = (mlflow.exceptions.MlflowException, SQLAlchemyError, CommandError, ImportError)
+"""From a server, a database that is damaged, one of another release, one whose driver is not installed."""
 _RUN_STATUS = {TrialStatus.COMPLETE: "FINISHED", TrialStatus.DIVERGED: "FINISHED", TrialStatus.FAILED: "FAILED"}
 
 
@@ -296,10 +300,10 @@ def sync(out: Location, uri: str | None) -> int:
         for trial_id, status in (finished | failed).items():
             tracker.sync_trial(trial_id, status)
         tracker.finish(report if report.is_dir() else None)
-    except mlflow.exceptions.MlflowException as error:
+    except _NO_ANSWER as error:
         raise ValueError(
-            f"MLflow must answer at {without_credentials(tracker.uri)}, got {_first_line(error):.300}; start it, or "
-            "give --tracking-uri"
+            f"MLflow must answer at {without_credentials(tracker.uri)}, got {_first_line(error):.300}; start the "
+            "server, mend the database, or give another --tracking-uri"
         ) from error
     return len(finished) + len(failed)
 
