@@ -123,6 +123,17 @@ def finished_trials(out: Location) -> dict[str, TrialStatus]:
     return {row["trial_id"]: TrialStatus(row["status"]) for row in rows}
 
 
+def status_of(out: Location, trial_id: str) -> TrialStatus | None:
+    """COMPLETE or DIVERGED of a trial whose row was written; None before.
+
+    Raises:
+        ResultsError: as `read_table`.
+    """
+    if not table_path(out, "trials", trial_id).is_file():
+        return None
+    return TrialStatus(read_table(out, "trials", [trial_id], ["status"])["status"][0].as_py())
+
+
 def failed_trials(out: Location) -> dict[str, dict[str, Any]]:
     """Trials whose last attempt failed and that did not finish since: id -> what went wrong.
 

@@ -16,7 +16,7 @@ from adiabatic_ray.storage import open_folder
 from .dry_run import print_dry_run
 from .environment import plain_console, prepare_environment
 from .errors import user_errors
-from .progress import SweepProgress
+from .progress import StageProgress, SweepProgress
 from .sweep_files import Scale, load_sweep
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -82,8 +82,9 @@ def sweep(
         folder.mkdir(parents=True, exist_ok=True)
     prepare_environment()
     from adiabatic_ray.on_ray.cluster import start_ray  # heavy: only once the specification is known to be right
+    from adiabatic_ray.on_ray.one_driver import only_driver
     from adiabatic_ray.on_ray.tracking import Tracker
-    from adiabatic_ray.orchestration.orchestrator import run_sweep
+    from adiabatic_ray.orchestration.orchestrator import run_as_driver
     from adiabatic_ray.results import failed_trials, finished_trials
     from adiabatic_ray.schemas import TrialStatus
 
@@ -95,23 +96,25 @@ def sweep(
         warn=lambda text: console.print(text, style="yellow", markup=False, soft_wrap=True),
     )
     start_ray()
-    with SweepProgress(console, tracker) as progress:
-        outcome = run_sweep(spec, results_folder, banks_folder, progress)
-    if outcome.num_finished_before == outcome.num_trials:
-        console.print(f"all {outcome.num_trials} trials are finished already; nothing to run")
-    failed = failed_trials(results_folder) if TrialStatus.FAILED in outcome.statuses.values() else {}
-    for trial_id, failure in failed.items():
-        cause = failure["error"].strip().splitlines()[-1]
-        console.print(f"{trial_id} FAILED: {cause}", style="red", markup=False, soft_wrap=True)
-    if failed and not finished_trials(results_folder):
-        tracker.finish(None)
-        raise typer.Exit(1)
-    try:
-        report = write_report(results_folder)
-    except BaseException:
-        tracker.close()
-        raise
-    tracker.finish(report.folder)
+    around = StageProgress(console)
+    with only_driver(results_folder, around) as driver:  # until MLflow, which has one writer, has it all
+        with SweepProgress(console, tracker) as progress:
+            outcome = run_as_driver(spec, results_folder, banks_folder, driver, progress)
+        if outcome.num_finished_before == outcome.num_trials:
+            console.print(f"all {outcome.num_trials} trials are finished already; nothing to run")
+        failed = failed_trials(results_folder) if TrialStatus.FAILED in outcome.statuses.values() else {}
+        for trial_id, failure in failed.items():
+            cause = failure["error"].strip().splitlines()[-1]
+            console.print(f"{trial_id} FAILED: {cause}", style="red", markup=False, soft_wrap=True)
+        if failed and not finished_trials(results_folder):
+            tracker.finish(None, around.stage)
+            raise typer.Exit(1)
+        try:
+            report = write_report(results_folder)
+        except BaseException:
+            tracker.close()
+            raise
+        tracker.finish(report.folder, around.stage)
     print_report(report.sweep, report.boundaries, console)
     read = f"import pandas; print(pandas.read_parquet({json.dumps(str(results_folder / 'trials'))}))"
     is_server = tracker.uri.startswith("http")

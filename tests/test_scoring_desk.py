@@ -141,6 +141,11 @@ def test_evaluators_that_give_nothing_are_waited_for_with_a_limit() -> None:
             await _hear(Desk([lost], 1, 0.02), "one")
         assert len(lost.batches) == 2, "the call under way, and the one ahead"
 
+        full = Desk([lost], 1, 0.02)
+        given_up = [asyncio.create_task(_hear(full, name)) for name in ("two", "three")]
+        await asyncio.gather(*given_up, return_exceptions=True)
+        assert not full._waiting, "nobody waits for these any more"
+
     asyncio.run(play())
 
 

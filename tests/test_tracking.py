@@ -15,7 +15,8 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
 from adiabatic_ray.events import EpochEvent
-from adiabatic_ray.on_ray import tracking_machine
+from adiabatic_ray.folder_lock import held
+from adiabatic_ray.on_ray import tracking, tracking_machine
 from adiabatic_ray.on_ray.tracking import TRIAL_TAG, Tracker, default_uri, sync
 from adiabatic_ray.on_ray.tracking_words import grid_tags, varied_paths
 from adiabatic_ray.results import finished_trials, read_sweep, read_table
@@ -114,6 +115,39 @@ def test_what_an_interrupted_sweep_left_unwritten_comes_with_the_next(out: Path,
     again.catch_up()
     again.finish(None)
     assert {run.data.tags[TRIAL_TAG]: run.info.status for run in runs(out)} == dict.fromkeys(finished, "FINISHED")
+
+
+def test_a_long_end_is_told_and_can_be_cut_short(out: Path, slow: SlowServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes while the first of two trials is written: the second is left to the next writer."""
+    monkeypatch.setattr(tracking, "_LONG_S", 0.01)
+    said: list[str] = []
+
+    def tell(text: str) -> None:
+        said.append(text)
+        raise KeyboardInterrupt
+
+    tracker = Tracker(out, warn=pytest.fail)
+    slow.go_on.set()
+    tracker.open()
+    tracker._writer.submit(slow.go_on.clear).result(60)
+    slow.asked.clear()
+    tracker.catch_up()
+    assert slow.asked.wait(60)
+    with pytest.raises(KeyboardInterrupt):
+        tracker.finish(None, tell)
+    assert len(said) == 1 and f"ctrl-C leaves it to adiabatic sync {out}" in said[0]
+    slow.go_on.set()
+    tracker._writer.shutdown()
+    assert len(runs(out)) == 1
+
+
+def test_mlflow_is_not_written_beside_a_driver(out: Path) -> None:
+    with (
+        held(out, "process 7", pytest.fail),
+        pytest.raises(ValueError, match=r"one writer at a time, .*\(process 7\).* when it has ended"),
+    ):
+        sync(out, None)
+    assert sync(out, None) == 2
 
 
 def test_one_warning_and_nothing_more_is_tried(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

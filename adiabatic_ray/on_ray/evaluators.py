@@ -140,6 +140,8 @@ def place_evaluators(cluster: ClusterSpec, listener: StageListener) -> Evaluatio
     if reserved is not None:
         wait_until_placed(reserved, cluster, listener)
         options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(reserved)
+    elif cluster.placement == "spread":
+        options["scheduling_strategy"] = "SPREAD"
     device = device_for(cluster.evaluator_gpus)
     start = Evaluator.options(**options)  # type: ignore[attr-defined]
     actors = tuple(start.remote(cluster.evaluator_threads, device) for _ in range(cluster.evaluators))

@@ -49,6 +49,6 @@ class Lobby:
             return tuner, self._starts[tuner]
 
     async def leave(self, trial_id: str) -> None:
-        """A trial is tuned."""
+        """A trial is tuned, or given up."""
         for trials in self._trials.values():
             trials.discard(trial_id)

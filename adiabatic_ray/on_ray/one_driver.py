@@ -59,9 +59,12 @@ def check_shared(out: Location, driver: str) -> None:
         return
     found = folder_lock.driver_of(out)
     if found != driver:
+        got, fix = "none", "mount it there too"
+        if found:  # another folder, or this one, where a file server without locks let a second driver begin
+            got, fix = f"that of another driver ({found})", "mount it there too, and run one driver at a time"
         raise ValueError(
-            f"a results folder must be shared by all nodes, got {'another' if found else 'none'} at {out} on "
-            f"{socket.gethostname()}; mount it there too, or give --out s3://BUCKET/FOLDER"
+            f"a results folder must be shared by all nodes, got {got} at {out} on {socket.gethostname()}; {fix}, or "
+            "give --out s3://BUCKET/FOLDER"
         )
 
 

@@ -174,7 +174,12 @@ def _run_on_ray(
     """The Tune trainable: joins `run_trial` to the pools."""
     (pool, tuners), (sweep, out, driver, recorded) = pools, common
     check_shared(out, driver)
-    trial_id, group = config["trial"]["trial_id"], groups[config["trial"]["group"]]
+    trial_id = config["trial"]["trial_id"]
+    if status := results.status_of(out, trial_id):  # an earlier attempt wrote its row, and was lost before Tune heard
+        saved_states.remove_state(out / "states", trial_id)
+        _report({"status": status.value})
+        return
+    group = groups[config["trial"]["group"]]
     untuned = ray.get(group.untuned_ref)
 
     def tune(trial: TrialSpec, report: Report) -> Tuned:

@@ -118,13 +118,17 @@ class ScoringDesk:
         async with self._changed:
             self._waiting.append(request)
             self._changed.notify()
-        while True:
-            news = await self._news(request)
-            if isinstance(news, Exception):
-                raise news
-            yield news
-            if isinstance(news, list):
-                return
+        try:
+            while True:
+                news = await self._news(request)
+                if isinstance(news, Exception):
+                    raise news
+                yield news
+                if isinstance(news, list):
+                    return
+        finally:
+            if request in self._waiting:  # nobody listens any more
+                self._waiting.remove(request)
 
     async def _news(self, request: _Request) -> tuple[int, int] | list[Any] | Exception:
         """What comes next; an error where no evaluator gives anything: they are lost, and have no room to come back.

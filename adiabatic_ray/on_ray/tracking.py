@@ -1,9 +1,9 @@
 """MLflow as a view of a sweep: one parent run, one child per trial, written by a thread of its own.
 
-One process (the driver) writes. What it writes comes from the Parquet tables, and every metric carries the time stamp
-that stands there, so writing twice changes nothing: `sync` can be run at any time, and catches up after an outage. A
-trial that was interrupted leaves the points of its first attempt beside those of its second: same step, same value. If
-MLflow cannot be reached the sweep goes on and says so once.
+One process writes: the driver, or when there is none `sync`, which catches up after an outage. What they write comes
+from the Parquet tables, and every metric carries the time stamp that stands there, so writing twice changes no measure.
+A trial that was interrupted leaves the points of its first attempt beside those of its second: same step, same value.
+If MLflow cannot be reached the sweep goes on and says so once.
 
 A sweep does not wait for MLflow: everything is written in turn by one thread. Epochs that a trial finishes meanwhile
 are gathered and written in one batch; those of a trial that has ended not at all, since its tables hold them. So a
@@ -38,6 +38,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from adiabatic_ray import results
 from adiabatic_ray.events import EpochEvent
+from adiabatic_ray.folder_lock import holder_of
 from adiabatic_ray.on_ray.tracking_machine import watch_machine
 from adiabatic_ray.on_ray.tracking_measures import final_measures
 from adiabatic_ray.on_ray.tracking_words import description, grid_tags, varied_paths
@@ -55,6 +56,8 @@ _PARAMETERS = (
     *("weight_decay", "backbone"),
 )
 _TIMES = ("queue_s", "load_s", "bank_s", "tune_s", "evaluate_s", "write_s")
+_LONG_S = 10.0
+"""That the end of a sweep waits for MLflow without a word."""
 _MOST_AT_ONCE = 1000
 """Metrics in one of MLflow's requests; of more epochs than that, the last come from the tables."""
 _CURVES = ("train_loss", "validation_loss", "validation_errors")
@@ -125,11 +128,22 @@ class Tracker:
                 self._epochs.pop(trial_id, None)
         self._in_turn(lambda: self._write_trial(trial_id, status))
 
-    def finish(self, report: Location | None) -> None:
-        """Attach the report's files and close the parent run; returns when everything is written."""
+    def finish(self, report: Location | None, tell: Callable[[str], None] | None = None) -> None:
+        """Close the parent run; returns when everything is written, however long that takes.
+
+        Args:
+            report: folder whose files are attached to the run.
+            tell: hears that it takes long.
+        """
         self._in_turn(lambda: self._finish(report))
         try:
-            wait([self._writer.submit(lambda: None)])
+            last = self._writer.submit(lambda: None)
+            if tell is not None and wait([last], timeout=_LONG_S).not_done:
+                tell(
+                    f"writing the rest into MLflow at {without_credentials(self.uri)}; ctrl-C leaves it to "
+                    f"adiabatic sync {self._out}"
+                )
+            wait([last])
         finally:
             self.close()
 
@@ -193,6 +207,8 @@ class Tracker:
 
     def _catch_up(self) -> None:
         for trial_id, status in results.finished_trials(self._out).items():
+            if not self._usable:  # the sweep was interrupted
+                return
             if trial_id not in self._closed:
                 self._write_trial(trial_id, status)
 
@@ -289,8 +305,14 @@ def sync(out: Location, uri: str | None) -> int:
         Number of trials written.
 
     Raises:
-        ValueError: no results there, MLflow cannot be reached, or the report would be copied to or from elsewhere.
+        ValueError: no results there, a driver that writes them now, MLflow cannot be reached, or the report would be
+            copied to or from elsewhere.
     """
+    if isinstance(out, Path) and (driver := holder_of(out)):
+        raise ResultsError(
+            f"MLflow has one writer at a time, got {out}, whose sweep is running ({driver}) and writes it itself; run "
+            "this when it has ended"
+        )
     finished = results.finished_trials(out)
     failed = dict.fromkeys(results.failed_trials(out), TrialStatus.FAILED)
     tracker = Tracker(out, uri)

@@ -68,6 +68,9 @@ class TunerPool:
         except RayActorError:
             ray.get(self.lobby.lost.remote(number, start))
             raise
+        except BaseException:
+            self.lobby.leave.remote(trial_id)
+            raise
         raise AssertionError("a tuner's call ended without a tower")
 
     def _enter(self, trial_id: str, notice: Callable[[str], None]) -> tuple[int, int]:

@@ -107,7 +107,8 @@ def warnings_of(resolutions: Iterable[StepResolution]) -> list[str]:
 def run_sweep(spec: SweepSpec, out: Location, banks: Location, listener: Listener) -> SweepOutcome:
     """Run every trial of a sweep that is not finished yet.
 
-    Ray must be initialised: locally, or connected to a cluster. One driver at a time works on a results folder.
+    Ray must be initialised: locally, or connected to a cluster. One driver at a time works on a results folder; who
+    does more with it than this takes `only_driver` around both, and calls `run_as_driver`.
 
     Args:
         spec: the sweep.
@@ -121,10 +122,11 @@ def run_sweep(spec: SweepSpec, out: Location, banks: Location, listener: Listene
         KeyboardInterrupt: stopped by ctrl-C; finished trials are on disk.
     """
     with only_driver(out, listener) as driver:
-        return _run_sweep(spec, out, banks, driver, listener)
+        return run_as_driver(spec, out, banks, driver, listener)
 
 
-def _run_sweep(spec: SweepSpec, out: Location, banks: Location, driver: str, listener: Listener) -> SweepOutcome:
+def run_as_driver(spec: SweepSpec, out: Location, banks: Location, driver: str, listener: Listener) -> SweepOutcome:
+    """`run_sweep` of a folder that is held already; `driver` is what `only_driver` gives."""
     listener.stage("reading backbone and texts")
     loader = Loader()
     trials = {trial.trial_id: trial for trial in pin_trials(spec, loader)}
