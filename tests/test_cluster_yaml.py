@@ -54,7 +54,9 @@ def test_schema_refuses_a_misspelt_key(config, schema):
 
 
 def test_head_on_demand_workers_on_spot_from_zero(config):
-    assert "InstanceMarketOptions" not in config["available_node_types"][config["head_node_type"]]["node_config"]
+    head = config["available_node_types"][config["head_node_type"]]
+    assert head["resources"] == {"CPU": 0, "memory": 0}, "a trial reserves nothing but memory"
+    assert "InstanceMarketOptions" not in head["node_config"]
     assert workers(config)
     for node in workers(config).values():
         assert node["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}

@@ -145,7 +145,8 @@ def test_the_head_stays_and_workers_come_from_spot_from_zero(
     manifest: dict[str, Any], pods: list[dict[str, Any]]
 ) -> None:
     cluster = manifest["spec"]["rayClusterSpec"]
-    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    start = cluster["headGroupSpec"]["rayStartParams"]
+    assert start["num-cpus"] == start["memory"] == "0", "a trial reserves nothing but memory"
     assert cluster["enableInTreeAutoscaling"] is True
     head, *workers = (pod["nodeSelector"]["karpenter.sh/capacity-type"] for pod in pods)
     assert head == "on-demand" and workers == ["spot"] * len(cluster["workerGroupSpecs"])
