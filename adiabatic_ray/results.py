@@ -106,6 +106,8 @@ def read_table(
     paths = in_order(folder, "*.parquet") if file_ids is None else [table_path(out, table, i) for i in file_ids]
     schema = TABLES[table]
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    if len(paths) == 1:  # a thread that finishes its work at the interpreter's end can start no others
+        return _read_file(paths[0], wanted, table)
     with ThreadPoolExecutor(_FILES_AT_A_TIME if isinstance(out, Path) else _DOWNLOADS_AT_A_TIME) as pool:
         tables = list(pool.map(lambda path: _read_file(path, wanted, table), paths))
     return pa.concat_tables(tables) if tables else wanted.empty_table()

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from adiabatic_ray.redaction import without_credentials
-from adiabatic_ray.storage import open_folder
+from adiabatic_ray.storage import Location, open_folder
 
 from .dry_run import print_dry_run
 from .environment import plain_console, prepare_environment
@@ -100,31 +101,21 @@ def sweep(
     with only_driver(results_folder, around) as driver:  # until MLflow, which has one writer, has it all
         with SweepProgress(console, tracker) as progress:
             outcome = run_as_driver(spec, results_folder, banks_folder, driver, progress)
-        if outcome.num_finished_before == outcome.num_trials:
-            console.print(f"all {outcome.num_trials} trials are finished already; nothing to run")
-        failed = failed_trials(results_folder) if TrialStatus.FAILED in outcome.statuses.values() else {}
-        for trial_id, failure in failed.items():
-            cause = failure["error"].strip().splitlines()[-1]
-            console.print(f"{trial_id} FAILED: {cause}", style="red", markup=False, soft_wrap=True)
-        if failed and not finished_trials(results_folder):
-            tracker.finish(None, around.stage)
-            raise typer.Exit(1)
         try:
-            report = write_report(results_folder)
+            if outcome.num_finished_before == outcome.num_trials:
+                console.print(f"all {outcome.num_trials} trials are finished already; nothing to run")
+            failed = failed_trials(results_folder) if TrialStatus.FAILED in outcome.statuses.values() else {}
+            for trial_id, failure in failed.items():
+                cause = failure["error"].strip().splitlines()[-1]
+                console.print(f"{trial_id} FAILED: {cause}", style="red", markup=False, soft_wrap=True)
+            report = write_report(results_folder) if finished_trials(results_folder) or not failed else None
+            if report is not None:
+                print_report(report.sweep, report.boundaries, console)
+                _print_places(console, results_folder, report.html, tracker.uri)
         except BaseException:
             tracker.close()
             raise
-        tracker.finish(report.folder, around.stage)
-    print_report(report.sweep, report.boundaries, console)
-    read = f"import pandas; print(pandas.read_parquet({json.dumps(str(results_folder / 'trials'))}))"
-    is_server = tracker.uri.startswith("http")
-    interface = (sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri)
-    for title, text in (
-        ("\nReport:   ", shlex.quote(str(report.html))),
-        ("MLflow UI:", without_credentials(tracker.uri if is_server else shlex.join(interface))),
-        ("Parquet:  ", shlex.join((sys.executable, "-c", read))),
-    ):
-        console.print(f"{title}  {text}", soft_wrap=True, markup=False, highlight=False)
+        tracker.finish(report.folder if report else None, around.stage)
     if failed:
         console.print(
             f"{len(failed)} trials FAILED (see {results_folder / 'failures'}); run the same command to try them again",
@@ -132,6 +123,17 @@ def sweep(
             markup=False,
         )
         raise typer.Exit(1)
+
+
+def _print_places(console: Console, results_folder: Location, report: Location, uri: str) -> None:
+    read = f"import pandas; print(pandas.read_parquet({json.dumps(str(results_folder / 'trials'))}))"
+    interface = (sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri)
+    for title, text in (
+        ("\nReport:   ", shlex.quote(str(report))),
+        ("MLflow UI:", without_credentials(uri if uri.startswith("http") else shlex.join(interface))),
+        ("Parquet:  ", shlex.join((sys.executable, "-c", read))),
+    ):
+        console.print(f"{title}  {text}", soft_wrap=True, markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from adiabatic_ray.encoders.backbones import load_backbone
 from adiabatic_ray.evaluation.encode import encode
 from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.tuning import saved_states
-from adiabatic_ray.tuning.news import EpochReport
+from adiabatic_ray.tuning.news import EpochReport, ReplacedError
 from adiabatic_ray.tuning.pack import Pack
 from adiabatic_ray.tuning.pack_memory import member_bytes, weight_bytes
-from adiabatic_ray.tuning.pack_runner import Material, Notice, PackRunner, ReplacedError
+from adiabatic_ray.tuning.pack_runner import Material, Notice, PackRunner
 from adiabatic_ray.tuning.saved_states import MemberState
 from adiabatic_ray.tuning.tune import trainable_names, tune
 from adiabatic_ray.tuning.tuning_data import TuningTriplets

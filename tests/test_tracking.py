@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -15,7 +16,7 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
 from adiabatic_ray.events import EpochEvent
-from adiabatic_ray.folder_lock import held
+from adiabatic_ray.folder_lock import driver_of, held
 from adiabatic_ray.on_ray import tracking, tracking_machine
 from adiabatic_ray.on_ray.tracking import TRIAL_TAG, Tracker, default_uri, sync
 from adiabatic_ray.on_ray.tracking_words import grid_tags, varied_paths
@@ -135,7 +136,7 @@ def test_a_long_end_is_told_and_can_be_cut_short(out: Path, slow: SlowServer, mo
     assert slow.asked.wait(60)
     with pytest.raises(KeyboardInterrupt):
         tracker.finish(None, tell)
-    assert len(said) == 1 and f"ctrl-C leaves it to adiabatic sync {out}" in said[0]
+    assert len(said) == 1 and f"(or ctrl-C, and `adiabatic sync {out}` later)" in said[0]
     slow.go_on.set()
     tracker._writer.shutdown()
     assert len(runs(out)) == 1
@@ -144,10 +145,11 @@ def test_a_long_end_is_told_and_can_be_cut_short(out: Path, slow: SlowServer, mo
 def test_mlflow_is_not_written_beside_a_driver(out: Path) -> None:
     with (
         held(out, "process 7", pytest.fail),
-        pytest.raises(ValueError, match=r"one writer at a time, .*\(process 7\).* when it has ended"),
+        pytest.raises(ValueError, match=r"one writer at a time, .*which process 7 holds; .* when that has ended"),
     ):
         sync(out, None)
     assert sync(out, None) == 2
+    assert driver_of(out).startswith("adiabatic sync, process ")
 
 
 def test_one_warning_and_nothing_more_is_tried(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,8 +256,12 @@ def test_a_database_that_is_none_or_of_another_mlflow(out: Path) -> None:
         sync(out, f"sqlite:///{out / 'other.db'}")
 
 
-def test_a_database_whose_driver_is_not_installed_keeps_its_password(out: Path) -> None:
-    with pytest.raises(ValueError, match=r"at postgresql://\*\*\*@127.0.0.1:1/x, got No module named"):
+def test_a_database_whose_driver_is_not_installed_keeps_its_password(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("psycopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValueError, match=r"at postgresql://\*\*\*@127.0.0.1:1/x, got .*psycopg"):
         sync(out, "postgresql://someone:secret@127.0.0.1:1/x")
 
 

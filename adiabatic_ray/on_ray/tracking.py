@@ -1,9 +1,9 @@
 """MLflow as a view of a sweep: one parent run, one child per trial, written by a thread of its own.
 
-One process writes: the driver, or when there is none `sync`, which catches up after an outage. What they write comes
-from the Parquet tables, and every metric carries the time stamp that stands there, so writing twice changes no measure.
-A trial that was interrupted leaves the points of its first attempt beside those of its second: same step, same value.
-If MLflow cannot be reached the sweep goes on and says so once.
+One process writes: the driver, or `sync`, which catches up after an outage; where they can, they lock each other out.
+What they write comes from the Parquet tables, and every metric carries the time stamp that stands there, so writing
+twice changes no measure. A trial that was interrupted leaves the points of its first attempt beside those of its
+second: same step, same value. If MLflow cannot be reached the sweep goes on and says so once.
 
 A sweep does not wait for MLflow: everything is written in turn by one thread. Epochs that a trial finishes meanwhile
 are gathered and written in one batch; those of a trial that has ended not at all, since its tables hold them. So a
@@ -17,9 +17,11 @@ import json
 import logging
 import math
 import os
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from adiabatic_ray import results
 from adiabatic_ray.events import EpochEvent
-from adiabatic_ray.folder_lock import holder_of
+from adiabatic_ray.folder_lock import HeldError, held
 from adiabatic_ray.on_ray.tracking_machine import watch_machine
 from adiabatic_ray.on_ray.tracking_measures import final_measures
 from adiabatic_ray.on_ray.tracking_words import description, grid_tags, varied_paths
@@ -140,8 +142,8 @@ class Tracker:
             last = self._writer.submit(lambda: None)
             if tell is not None and wait([last], timeout=_LONG_S).not_done:
                 tell(
-                    f"writing the rest into MLflow at {without_credentials(self.uri)}; ctrl-C leaves it to "
-                    f"adiabatic sync {self._out}"
+                    f"writing the rest into MLflow at {without_credentials(self.uri)} (or ctrl-C, and `adiabatic sync "
+                    f"{self._out}` later)"
                 )
             wait([last])
         finally:
@@ -165,11 +167,13 @@ class Tracker:
         try:
             write()
         except Exception as error:
+            if not self._usable:  # the sweep was interrupted meanwhile: what failed is left to the next writer
+                return
             self._usable = False
             warn(
                 f"MLflow at {without_credentials(self.uri)} cannot be used ({type(error).__name__}: "
-                f"{_first_line(error):.200}); the sweep goes on, its results are in Parquet. When MLflow is back: "
-                f"adiabatic sync {self._out}"
+                f"{_first_line(error):.200}); the sweep goes on, its results are in Parquet. When it has ended and "
+                f"MLflow is back: adiabatic sync {self._out}"
             )
 
     def _open(self) -> None:
@@ -275,8 +279,8 @@ class Tracker:
         if report is not None:
             with local_folder(report) as files:
                 self._check_artifacts(files)
-                self._client.log_artifacts(self._parent, str(files), "report")
                 self._write_note(results.read_answers(files))
+                self._client.log_artifacts(self._parent, str(files), "report")
         self._client.set_terminated(self._parent)
 
     def _write_note(self, answers: list[str]) -> None:
@@ -305,14 +309,27 @@ def sync(out: Location, uri: str | None) -> int:
         Number of trials written.
 
     Raises:
-        ValueError: no results there, a driver that writes them now, MLflow cannot be reached, or the report would be
-            copied to or from elsewhere.
+        ValueError: no results there, somebody else who writes them to MLflow now, MLflow cannot be reached, or the
+            report would be copied to or from elsewhere.
     """
-    if isinstance(out, Path) and (driver := holder_of(out)):
+    try:
+        with _held_for_sync(out):
+            return _sync(out, uri)
+    except HeldError as error:
         raise ResultsError(
-            f"MLflow has one writer at a time, got {out}, whose sweep is running ({driver}) and writes it itself; run "
-            "this when it has ended"
-        )
+            f"MLflow has one writer at a time, got {out}, which {error} holds; run this when that has ended"
+        ) from None
+
+
+def _held_for_sync(out: Location) -> AbstractContextManager[None]:
+    """Nobody begins beside it. A folder that this user can't write is nobody's to hold; a bucket has no locks."""
+    if not isinstance(out, Path) or not os.access(out, os.W_OK):
+        return nullcontext()
+    name = f"adiabatic sync, process {os.getpid()} on {socket.gethostname()}"
+    return held(out, name, logging.getLogger(__name__).warning)
+
+
+def _sync(out: Location, uri: str | None) -> int:
     finished = results.finished_trials(out)
     failed = dict.fromkeys(results.failed_trials(out), TrialStatus.FAILED)
     tracker = Tracker(out, uri)

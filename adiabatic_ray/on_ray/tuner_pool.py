@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 
 from adiabatic_ray.on_ray.room import waits
 from adiabatic_ray.spec import TuningSpec
-from adiabatic_ray.tuning.news import EpochReport, Notice, Tuned
+from adiabatic_ray.tuning.news import EpochReport, Notice, ReplacedError, Tuned
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,9 @@ class TunerPool:
         except RayActorError:
             ray.get(self.lobby.lost.remote(number, start))
             raise
-        except BaseException:
-            self.lobby.leave.remote(trial_id)
+        except RayError as error:  # it ended there; what fails here leaves it there, for the next attempt to go on
+            if not isinstance(error, ReplacedError):  # else that attempt has its place already
+                self.lobby.leave.remote(trial_id)
             raise
         raise AssertionError("a tuner's call ended without a tower")
 

@@ -38,6 +38,10 @@ class Notice:
     text: str
 
 
+class ReplacedError(Exception):
+    """The trial asked again, and its later call goes on in place of this one."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a member leaves when it leaves a pack."""

@@ -26,7 +26,7 @@ from adiabatic_ray.spec import TuningSpec
 from adiabatic_ray.step_rules import is_import_path
 from adiabatic_ray.storage import Location
 from adiabatic_ray.tuning import saved_states
-from adiabatic_ray.tuning.news import EpochReport, News, Notice, Trained
+from adiabatic_ray.tuning.news import EpochReport, News, Notice, ReplacedError, Trained
 from adiabatic_ray.tuning.pack import Pack, packs_alone
 from adiabatic_ray.tuning.pack_memory import member_bytes, weight_bytes
 from adiabatic_ray.tuning.saved_states import MemberState
@@ -44,10 +44,6 @@ class Material:
     triplets: TuningTriplets
     validation: TuningTriplets
     token_budget: int
-
-
-class ReplacedError(Exception):
-    """The trial asked again, and its later call goes on in place of this one."""
 
 
 @dataclass(eq=False)
